@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to the soft engine: processor state, TLB, decoded instructions and
+ * the contracts between its parts.  docs/design/soft.md is the essay.
+ */
+#ifndef SOFT_INT_H
+#define SOFT_INT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <Zydis/Zydis.h>
+
+#include "base/check.h"
+#include "base/lock.h"
+#include "engine/engine.h"
+#include "pmap/pmap.h"
+#include "vmm/types.h"
+
+/* Results of the parts below; negative values are -errno (host trouble). */
+enum soft_result {
+	SOFT_OK = 0,   /* done; instruction complete, rip advanced */
+	SOFT_SLOW = 1, /* tlb_fill: no direct mapping, use the executor */
+	SOFT_FAULT = 2, /* cpu->exc describes an exception to deliver */
+	SOFT_EXIT = 3, /* cpu->exit is filled: leave run() */
+	SOFT_FLUSH = 4, /* done, and mode key, paging or code changed:
+			 * look the next block up anew */
+};
+
+/* --- TLB -------------------------------------------------------------- */
+
+#define SOFT_TLB_SHIFT 13
+#define SOFT_TLB_SIZE (1u << SOFT_TLB_SHIFT) /* entries per mmu index */
+#define SOFT_TLB_INVALID (~0ul)
+
+enum soft_mmuidx {
+	SOFT_MMU_KERNEL, /* CPL < 3; SMAP enforced if CR4 says so and AC=0 */
+	SOFT_MMU_USER,	 /* CPL 3 */
+	SOFT_MMU_KERNEL_AC, /* CPL < 3, user pages open (SMAP off by AC) */
+	SOFT_MMU_COUNT
+};
+
+struct soft_tlb_entry {
+	uint64_t tag_r;	 /* gva page, or SOFT_TLB_INVALID */
+	uint64_t tag_w;	 /* gva page, or SOFT_TLB_INVALID */
+	uint64_t addend; /* host address - gva */
+	uint64_t info;	 /* gpa page | SOFT_TLB_I_* */
+};
+#define SOFT_TLB_I_GLOBAL 0x1
+#define SOFT_TLB_I_LARGE 0x2 /* part of a guest large page */
+#define SOFT_TLB_I_CODE 0x4  /* page holds translated code: no tag_w */
+_Static_assert(sizeof(struct soft_tlb_entry) == 32, "enter.S, xlate.c");
+
+/* --- exceptions ------------------------------------------------------- */
+
+enum {
+	SOFT_EXC_DE = 0, SOFT_EXC_DB = 1, SOFT_EXC_NMI = 2, SOFT_EXC_BP = 3,
+	SOFT_EXC_OF = 4, SOFT_EXC_BR = 5, SOFT_EXC_UD = 6, SOFT_EXC_NM = 7,
+	SOFT_EXC_DF = 8, SOFT_EXC_TS = 10, SOFT_EXC_NP = 11, SOFT_EXC_SS = 12,
+	SOFT_EXC_GP = 13, SOFT_EXC_PF = 14, SOFT_EXC_MF = 16,
+	SOFT_EXC_AC = 17, SOFT_EXC_MC = 18, SOFT_EXC_XM = 19,
+};
+
+struct soft_exc {
+	uint8_t vector;
+	bool has_error;
+	bool software; /* INT n, INT3, INTO: rip is after the instruction */
+	uint32_t error;
+	uint64_t cr2; /* #PF */
+};
+
+/* --- flags ------------------------------------------------------------ */
+
+#define SOFT_FL_CF 0x1u
+#define SOFT_FL_PF 0x4u
+#define SOFT_FL_AF 0x10u
+#define SOFT_FL_ZF 0x40u
+#define SOFT_FL_SF 0x80u
+#define SOFT_FL_TF 0x100u
+#define SOFT_FL_IF 0x200u
+#define SOFT_FL_DF 0x400u
+#define SOFT_FL_OF 0x800u
+#define SOFT_FL_IOPL 0x3000u
+#define SOFT_FL_NT 0x4000u
+#define SOFT_FL_RF 0x10000u
+#define SOFT_FL_VM 0x20000u
+#define SOFT_FL_AC 0x40000u
+#define SOFT_FL_ID 0x200000u
+#define SOFT_FL_ARITH 0x8d5u /* OF SF ZF AF PF CF */
+
+/* --- the processor ---------------------------------------------------- */
+
+struct soft_vm;
+struct soft_block;
+
+#define SOFT_JC_SIZE 4096u /* jump-cache entries */
+struct soft_jc_entry {
+	uint64_t va;   /* gva of the block ^ key; ~0 if empty */
+	void *entry_s; /* host entry, flags in state S */
+};
+
+/*
+ * One vCPU.  GS base points here while its thread runs, so the fields used by
+ * generated code come first.  All fields: only the vCPU's thread, but those
+ * marked A (atomic, any thread).
+ */
+struct soft_cpu {
+	/* Architectural state as C sees it.  While translated code runs the
+	 * registers of docs/design/soft.md are live instead. */
+	uint64_t gpr[16]; /* in encoding order */
+	uint64_t rip;
+	uint64_t page_va;     /* gva of the page translated code runs in */
+	uint32_t flags_saved; /* arithmetic flags: RFLAGS positions in C; the
+			       * stubs convert from the LAHF/SETO image */
+	uint32_t rflags_sys;  /* all other flags (bit 1 set) */
+	uint16_t lahf_image;  /* state S: AL=OF, AH=SF ZF AF PF CF */
+	uint16_t pad0;
+	_Atomic uint32_t exit_request;	/* A: non-zero: leave soon */
+	_Atomic(uint64_t *) poll_ptr;	/* A: readable, or poison */
+	uint64_t poll_ok;
+	uint64_t host_rsp;
+	uint64_t scratch[8]; /* stubs */
+	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
+	uint32_t slow_site;   /* stub: which access missed */
+	uint32_t fpu_live;    /* guest vector state is in the host's units */
+	uint32_t mode_key;    /* SOFT_KEY_* of the current mode */
+	uint32_t mmuidx;
+	struct soft_vm *vm;
+	unsigned id;
+
+	/* System state. */
+	struct vmm_seg seg[VMM_SEG_COUNT];
+	uint64_t cr0, cr2, cr3, cr4, efer, xcr0, xss;
+	uint64_t dr[8];
+	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat, tsc_aux, misc_enable, mtrr_def;
+	uint64_t mtrr_fixed[11], mtrr_var[16];
+	int64_t tsc_offset; /* guest TSC - host TSC */
+	uint8_t cpl;
+	bool intr_shadow; /* STI, MOV SS: until after the next instruction */
+	bool nmi_blocked;
+	bool halted;
+	bool in_reset;
+
+	struct soft_exc exc; /* valid on SOFT_FAULT */
+	struct vmm_exit exit; /* valid on SOFT_EXIT */
+	/* An I/O, MMIO or MSR exit being completed: the instruction runs
+	 * again and takes its data from here when address and size match. */
+	struct {
+		bool valid;
+		uint8_t kind; /* VMM_EXIT_* */
+		uint8_t bytes;
+		bool fault;
+		uint64_t addr, data;
+		/* parts of an access already done, for restart */
+		uint32_t done;
+	} replay;
+
+	uint64_t pmap_gen; /* generation the TLB is good for */
+	bool active;	   /* pmap_activate()d */
+
+	/* Counters, for engine_ops.stats. */
+	struct {
+		uint64_t tlb_fills, tlb_flushes, tlb_flush_page;
+		uint64_t nested_faults, page_faults, exceptions, interrupts;
+		uint64_t exec, exec_thunk, mmio, pio, blocks_run, blocks_made;
+		uint64_t smc, cache_flushes, host_faults, slow;
+	} st;
+
+	struct soft_jc_entry jc[SOFT_JC_SIZE];
+	struct soft_tlb_entry tlb[SOFT_MMU_COUNT][SOFT_TLB_SIZE];
+	/* which 64-entry chunks of each table have valid entries */
+	uint64_t tlb_used[SOFT_MMU_COUNT][SOFT_TLB_SIZE / 64 / 64];
+
+	/* Extended state: XSAVE standard format, host layout (AVX at 576). */
+	uint8_t xsave[1024] __attribute__((aligned(64)));
+	uint8_t bounce[4096] __attribute__((aligned(64)));
+	void *thunk;	/* private to thunk.c */
+	void *xlate;	/* private to the translator */
+	void *decode;	/* private to run.c/exec.c: decode cache */
+};
+
+#define SOFT_KEY_L 0x1	 /* CS.L: 64-bit code */
+#define SOFT_KEY_D 0x2	 /* CS.D: 32-bit code */
+#define SOFT_KEY_B 0x4	 /* SS.B */
+#define SOFT_KEY_CPL 0x18 /* two bits, shift 3 */
+#define SOFT_KEY_MMU 0x60 /* two bits, shift 5: soft_mmuidx */
+#define SOFT_KEY_NM 0x80  /* CR0.TS or EM: x87/SSE go to the executor */
+#define SOFT_KEY_NOSSE 0x100 /* CR4.OSFXSR clear, or CR0.EM */
+#define SOFT_KEY_NOAVX 0x200 /* CR4.OSXSAVE clear or XCR0.AVX clear */
+#define SOFT_KEY_SEG 0x400 /* not long mode: a segment is not flat
+			    * (base 0, limit 4 GB, expand-up, writable) */
+#define SOFT_KEY_TF 0x800  /* single step: executor only */
+#define SOFT_KEY_PE 0x1000 /* protected mode */
+/* => recomputes cpu->mode_key, mmuidx, cpl-dependent state; call after any
+ *    change of CS, SS, CR0, CR4, EFER, XCR0, rflags_sys */
+void soft_mode_update(struct soft_cpu *cpu);
+
+static inline uint64_t
+soft_rflags(const struct soft_cpu *cpu)
+{
+	return (cpu->rflags_sys & ~SOFT_FL_ARITH) |
+	    (cpu->flags_saved & SOFT_FL_ARITH) | 2;
+}
+
+struct soft_vm {
+	struct engine_vm_config cfg;
+	struct pmap *pmap;
+	const struct engine_callbacks *cb;
+	void *arg;
+	unsigned ncpu;
+	struct soft_cpu *cpu[VMM_MAXCPU];
+	uint64_t tsc_hz;
+	bool translate; /* false: executor only */
+	void *cache;	/* private to cache.c */
+};
+
+/* --- decode.c (CODE) -------------------------------------------------- */
+
+enum soft_class {
+	SOFT_C_UD,     /* undefined in this mode or by our CPUID */
+	SOFT_C_NATIVE, /* any mode of registers, at most one explicit memory
+			* operand, no privilege: recode and run natively */
+	SOFT_C_JMP, SOFT_C_JCC, SOFT_C_CALL, SOFT_C_RET, /* near */
+	SOFT_C_LOOP,	/* LOOPcc, JrCXZ */
+	SOFT_C_STACK,	/* PUSH, POP, PUSHA, POPA, ENTER, LEAVE, PUSHF, POPF */
+	SOFT_C_STRING,	/* MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS */
+	SOFT_C_FPUMEM,	/* FXSAVE.., XSAVE.., FNSAVE, FRSTOR, FLDENV.. */
+	SOFT_C_GATHER,	/* VPGATHER*, MASKMOV*, VMASKMOV*, XLAT, BOUND: implicit or
+			 * several memory operands, in C or by pieces */
+	SOFT_C_SYS,	/* all else: far, privileged, CPUID, IO, segments... */
+};
+
+struct soft_insn {
+	ZydisDecodedInstruction zi;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	uint8_t bytes[16];
+	uint8_t len;
+	uint8_t cls;	   /* enum soft_class */
+	uint8_t opsize;	   /* effective operand size, bytes */
+	uint8_t addrsize;  /* effective address size, bytes */
+	int8_t memop;	   /* index in op[] of the memory operand, or -1 */
+	uint8_t mem_access; /* VMM_PROT_READ | VMM_PROT_WRITE; 0 for LEA, NOP */
+	uint16_t mem_bytes;
+	uint8_t mem_seg;   /* enum vmm_segreg */
+	uint8_t lock, rep, repne;
+	bool fpu, sse, avx;  /* touches x87/MMX, SSE, VEX state */
+	uint16_t gpr_read;  /* masks of guest registers, address included */
+	uint16_t gpr_write;
+	uint16_t gpr_addr;  /* those in the memory operand's address */
+	uint16_t gpr_fixed; /* implicit ones that cannot be renamed: AL/AX in
+			     * MUL, CL in shifts, high bytes AH..BH... */
+	uint32_t fl_read, fl_write, fl_undef; /* SOFT_FL_* arithmetic flags;
+				* fl_write: certainly written (set, cleared,
+				* result or undefined), never conditional */
+	bool fl_cond_write; /* may leave flags as they were (shift by CL) */
+};
+
+/*
+ * => 0; -EFAULT: more than avail bytes are needed; an undecodable instruction
+ *    is 0 with cls SOFT_C_UD (or GP for > 15 bytes: len = 0)
+ *    mode_key: L and D say how to decode
+ */
+int soft_decode(const uint8_t *bytes, size_t avail, uint32_t mode_key,
+    struct soft_insn *in);
+
+/* --- recode.c (CODE) -------------------------------------------------- */
+
+/* Where a native instruction's operands are when it runs on the host, always
+ * in 64-bit mode whatever the guest's mode. */
+struct soft_recode {
+	uint8_t map[16]; /* guest GPR → host GPR (identity unless renamed) */
+	int8_t mem_base; /* host GPR, -1: none */
+	int8_t mem_index;
+	uint8_t mem_scale; /* 1, 2, 4, 8 */
+	int32_t mem_disp;
+	bool mem_gs; /* through GS (soft_cpu) */
+};
+/*
+ * Writes the re-encoded instruction (<= 16 bytes) to out.
+ * => its length; -ENOTSUP: cannot (a register in gpr_fixed is mapped to
+ *    another, a high byte with REX...): the caller chooses another mapping
+ */
+int soft_recode(const struct soft_insn *in, const struct soft_recode *rc,
+    uint8_t out[16]);
+
+/* --- mmu.c (SYS) ------------------------------------------------------ */
+
+/*
+ * Translates gva for one access of n bytes (n only matters for crossing) by
+ * the guest's tables and the pmap, and fills the TLB of cpu->mmuidx.
+ * access: VMM_PROT_READ, WRITE (also for read-modify-write), EXEC.
+ * => SOFT_OK: the TLB now hits.  SOFT_SLOW, SOFT_FAULT (cpu->exc), SOFT_EXIT.
+ */
+int soft_tlb_fill(struct soft_cpu *cpu, gva_t gva, unsigned n, int access);
+/*
+ * Copies between a buffer and guest linear memory with all checks, as an
+ * instruction's own access: crossing pages, device memory (cb->mmio, exits
+ * and replay), code pages.  A write that faults on its second page writes
+ * nothing.  The linear address already has the segment base added.
+ * implicit: supervisor access whatever CPL (descriptor tables, TSS).
+ * => SOFT_OK, SOFT_FAULT, SOFT_EXIT
+ */
+int soft_read(struct soft_cpu *cpu, gva_t gva, void *buf, unsigned n,
+    bool implicit);
+int soft_write(struct soft_cpu *cpu, gva_t gva, const void *buf, unsigned n,
+    bool implicit);
+/* Host pointer for a read-modify-write or LOCKed access of n bytes that lies
+ * in one page of ordinary memory; SOFT_SLOW if it does not. */
+int soft_ptr(struct soft_cpu *cpu, gva_t gva, unsigned n, int access,
+    void **ptrp);
+/* Instruction fetch: translates the page of gva for execution at cpu->cpl.
+ * => SOFT_OK with its gpa and a host pointer to gva; SOFT_FAULT; SOFT_EXIT */
+int soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap,
+    const uint8_t **ptrp);
+/* Segment check and base for an operand (limit, rights, canonical form).
+ * => SOFT_OK with *lap, or SOFT_FAULT */
+int soft_linear(struct soft_cpu *cpu, unsigned seg, uint64_t off, unsigned n,
+    int access, gva_t *lap);
+void soft_tlb_flush(struct soft_cpu *cpu, bool global);
+void soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva);
+/* The page is about to hold translated code: no writable TLB entry for it on
+ * this vCPU any more. */
+void soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa);
+
+/* --- event.c (SYS) ---------------------------------------------------- */
+
+int soft_raise(struct soft_cpu *cpu, uint8_t vector); /* => SOFT_FAULT */
+int soft_raise_err(struct soft_cpu *cpu, uint8_t vector, uint32_t error);
+/* Delivers cpu->exc (double and triple fault included).
+ * => SOFT_FLUSH; SOFT_EXIT on triple fault or device exit */
+int soft_deliver(struct soft_cpu *cpu);
+/* Between instructions: pending NMI, interrupt, TF. => SOFT_OK: nothing;
+ * SOFT_FLUSH: delivered one; SOFT_EXIT */
+int soft_check_events(struct soft_cpu *cpu);
+
+/* --- exec.c (SYS) ----------------------------------------------------- */
+
+/* Runs one decoded instruction at cpu->rip with all of its state in cpu
+ * (gpr, flags_saved; vector state live or saved, either).
+ * => SOFT_OK, SOFT_FAULT, SOFT_EXIT, SOFT_FLUSH */
+int soft_exec(struct soft_cpu *cpu, const struct soft_insn *in);
+/* Fetches, decodes and runs the instruction at cpu->rip. */
+int soft_step(struct soft_cpu *cpu);
+
+/* --- fpu.c (SYS) ------------------------------------------------------ */
+
+void soft_fpu_put(struct soft_cpu *cpu); /* host units → cpu->xsave */
+void soft_fpu_get(struct soft_cpu *cpu); /* cpu->xsave → host units */
+
+/* --- run.c, cache.c (TRANS) ------------------------------------------- */
+
+int soft_cache_create(struct soft_vm *vm);
+void soft_cache_destroy(struct soft_vm *vm);
+/* Any thread: [gpa, gpa+len) was or will be written by somebody else. */
+void soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len);
+/* => the page holds translated code */
+bool soft_cache_has_code(struct soft_vm *vm, gpa_t gpa);
+/* This vCPU's links by virtual address are stale (TLB flushed). */
+void soft_jc_flush(struct soft_cpu *cpu);
+int soft_run(struct soft_cpu *cpu, struct vmm_exit *exit);
+int soft_xlate_init(struct soft_cpu *cpu);
+void soft_xlate_fini(struct soft_cpu *cpu);
+
+#endif /* SOFT_INT_H */

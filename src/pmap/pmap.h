@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * pmap: nested page tables in the architectural formats (EPT: SDM vol. 3
+ * 29.3; x86 as AMD nested paging reads them: APM vol. 2 15.25), the
+ * machine-dependent half of guest memory.
+ *
+ * Two kinds of user:
+ *  - vm enters, removes and protects mappings, and asks for A/D state, under
+ *    its own locks; pmap takes LOCK_RANK_PMAP below them.
+ *  - an engine without a hardware walker calls pmap_walk(), which reads the
+ *    tables as hardware would: without a lock, setting A/D bits atomically,
+ *    and only between pmap_activate() and pmap_deactivate().  Whatever it
+ *    caches from a walk must be dropped when pmap_generation() moves.
+ *
+ * hpa is an offset into the direct map: base/host.h, PHYS_TO_DMAP().
+ */
+#ifndef PMAP_PMAP_H
+#define PMAP_PMAP_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/check.h"
+#include "vmm/types.h"
+
+typedef uint64_t hpa_t;
+typedef uint64_t pt_entry_t;
+
+struct pmap;
+
+enum pmap_type { PMAP_PT_EPT, PMAP_PT_X86 };
+
+#define PMAP_F_AD_EMUL 0x1   /* walker has no A/D bits: emulate them */
+#define PMAP_F_2M 0x2	     /* walker takes 2 MB leaves */
+#define PMAP_F_1G 0x4	     /* walker takes 1 GB leaves */
+#define PMAP_F_EXEC_ONLY 0x8 /* EPT walker takes X without R */
+
+/* Reverse map of one resident page; vm_page embeds it. */
+struct pmap_page {
+	void *pv_head; /* list of (pmap, gpa); P: pmap lock(s), see pmap.c */
+	hpa_t hpa;     /* C: constant while the page is resident */
+	uint32_t flags;
+};
+
+/* Upward: makes a vCPU that executes in the guest leave it soon. */
+struct pmap_callbacks {
+	void (*kick)(void *arg, unsigned vcpu);
+};
+
+int pmap_create(enum pmap_type type, unsigned flags,
+    const struct pmap_callbacks *cb, void *arg,
+    struct pmap **pmapp) BASE_MUST_CHECK;
+void pmap_destroy(struct pmap *pm);
+
+/* --- the walker's side ------------------------------------------------ */
+
+struct pmap_walk {
+	hpa_t hpa;	/* of the byte asked for */
+	uint64_t size;	/* bytes of the leaf: 4 KB, 2 MB, 1 GB */
+	uint8_t prot;	/* VMM_PROT_*: what the leaf allows the walker now,
+			 * i.e. without WRITE while the dirty bit is clear */
+	uint8_t qual;	/* on failure: EPT-violation bits 0-2 access, 3-5
+			 * effective R/W/X of the entries */
+};
+
+/*
+ * Translates gpa for an access of one kind (VMM_PROT_READ, WRITE or EXEC) as
+ * a hardware walker does, setting accessed (and, for WRITE, dirty) bits.
+ * => lock-free; only while active on the calling vCPU
+ * => 0, or -EFAULT for a violation (w->qual filled): leave the guest
+ *    (pmap_deactivate), call the fault routine of the layer above, try again
+ */
+int pmap_walk(struct pmap *pm, gpa_t gpa, int access, struct pmap_walk *w);
+
+/*
+ * A vCPU joins the set that pmap_invalidate() kicks and waits for, then reads
+ * the generation.  Order matters: join before reading.
+ * => returns the generation that the vCPU's cached translations must have
+ */
+uint64_t pmap_activate(struct pmap *pm, unsigned vcpu);
+void pmap_deactivate(struct pmap *pm, unsigned vcpu);
+/*
+ * Called by an active vCPU at a point where it holds no translation outside
+ * its TLB: acknowledges the invalidations so far.
+ * => returns the current generation; a caller whose TLB is older flushes
+ *    BEFORE it calls this with flushed=that generation
+ */
+uint64_t pmap_generation(const struct pmap *pm);
+void pmap_ack(struct pmap *pm, unsigned vcpu, uint64_t flushed);
+
+/* --- vm's side: see pmap.9 -------------------------------------------- */
+/* Declared by the owner of this layer below this line. */
+
+#endif /* PMAP_PMAP_H */

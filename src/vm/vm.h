@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vm: machine-independent guest memory, for the layers above (vmm, engines).
+ * A vmspace is one guest's physical address space: a vm_map of gpa ranges
+ * onto vm_objects, and a pmap.
+ */
+#ifndef VM_VM_H
+#define VM_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/check.h"
+#include "pmap/pmap.h"
+#include "vmm/types.h"
+
+struct vmspace;
+struct vm_object;
+
+/* --- vmspace ---------------------------------------------------------- */
+
+struct vmspace_config {
+	enum pmap_type type;
+	unsigned pmap_flags; /* PMAP_F_* */
+	const struct pmap_callbacks *cb;
+	void *arg;
+	/* Called after [gpa, gpa+len) lost its pages or rights, and before the
+	 * memory is reused; may be NULL. */
+	void (*unmapped)(void *arg, gpa_t gpa, uint64_t len);
+};
+
+int vmspace_create(const struct vmspace_config *cfg,
+    struct vmspace **vmsp) BASE_MUST_CHECK;
+void vmspace_destroy(struct vmspace *vms);
+struct pmap *vmspace_pmap(struct vmspace *vms);
+
+/* --- objects ---------------------------------------------------------- */
+
+/* Anonymous, demand-zero, pageable; len bytes, page multiple. One reference
+ * to the caller. => 0, -EINVAL, -ENOMEM */
+int vm_object_create_anon(uint64_t len,
+    struct vm_object **objp) BASE_MUST_CHECK;
+/* Device memory on fd (a memfd or a file of at least len bytes), which the
+ * object duplicates; other processes may map the same fd. */
+int vm_object_create_dev(int fd, uint64_t len,
+    struct vm_object **objp) BASE_MUST_CHECK;
+void vm_object_ref(struct vm_object *obj);
+void vm_object_rele(struct vm_object *obj);
+uint64_t vm_object_resident(struct vm_object *obj); /* bytes */
+
+/* --- map -------------------------------------------------------------- */
+
+#define VM_MAP_F_WIRED 0x1
+
+/*
+ * Maps [off, off+len) of obj at exactly gpa; takes a reference of its own.
+ * prot is also the maximum protection.
+ * => 0; -EFAULT overlap or outside [0, 2^47); -EINVAL; -ENOMEM; WIRED: faults
+ *    the whole range in, and undoes everything on failure
+ */
+int vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len,
+    struct vm_object *obj, uint64_t off, int prot,
+    unsigned flags) BASE_MUST_CHECK;
+/* Removes exactly one entry. => 0, -EINVAL if no entry matches both */
+int vm_map_remove(struct vmspace *vms, gpa_t gpa,
+    uint64_t len) BASE_MUST_CHECK;
+int vm_map_protect(struct vmspace *vms, gpa_t gpa, uint64_t len,
+    int prot) BASE_MUST_CHECK;
+/* => true and the entry's bounds and rights, if one contains gpa */
+bool vm_map_lookup(struct vmspace *vms, gpa_t gpa, gpa_t *startp,
+    gpa_t *endp, int *protp);
+
+/* --- faults and holds ------------------------------------------------- */
+
+/*
+ * Resolves a nested fault: afterwards pmap_walk(gpa, access) succeeds.
+ * => may sleep (page-in); the calling vCPU must not be active in the pmap
+ * => 0, -EFAULT (no entry or access forbidden), -EIO, -ENOMEM, -EINTR
+ */
+int vm_fault(struct vmspace *vms, gpa_t gpa, int access) BASE_MUST_CHECK;
+
+/*
+ * Holds the one page that contains [gpa, gpa+len) (which must not cross a
+ * page: KASSERT) for access by the host: faults it in, wires it, returns a
+ * pointer through the direct map.  Undone by vm_release().  A write hold
+ * marks the page dirty.
+ * => 0, -EFAULT, -EIO, -ENOMEM
+ */
+struct vm_hold {
+	void *ptr;
+	void *page; /* cookie */
+	gpa_t gpa;
+	int prot;
+};
+int vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot,
+    struct vm_hold *hold) BASE_MUST_CHECK;
+void vm_release(struct vmspace *vms, struct vm_hold *hold);
+
+/* --- statistics ------------------------------------------------------- */
+
+struct vm_stats {
+	uint64_t resident, wired, held; /* pages */
+	uint64_t swapped, compressed, zero, shared, superpages;
+	uint64_t faults_zero, faults_swap, faults_file, faults_cow;
+	uint64_t faults_ad, faults_prot, faults_fail;
+	uint64_t promotions, demotions, invalidations, kicks;
+	uint64_t pt_pages; /* page-table pages of the pmap */
+};
+void vmspace_stats(struct vmspace *vms, struct vm_stats *st);
+
+/* Process-wide, before the first vmspace: reserves the direct map.
+ * => 0 or -errno; idempotent */
+int vm_init(void) BASE_MUST_CHECK;
+
+#endif /* VM_VM_H */
