@@ -19,6 +19,28 @@ typedef uint64_t gpa_t; /* guest physical address, bytes */
 
 #define VMM_MAXCPU 16 /* vCPUs in a VM */
 
+/* sysmem lies in [0, VMM_LOWMEM_LIMIT) and from VMM_HIGHMEM_BASE on. */
+#define VMM_LOWMEM_LIMIT (3ul << 30)
+#define VMM_HIGHMEM_BASE (4ul << 30)
+
+/* Fixed segment ids, bhyve's, and limits. */
+#define VMM_SYSMEM 0
+#define VMM_BOOTROM 1
+#define VMM_FRAMEBUFFER 2
+#define VMM_PCIROM 3
+#define VMM_MAXSEGS 4
+#define VMM_MAXMAPS 8
+#define VMM_SEGNAME_MAX 15 /* bytes, without the NUL */
+#define VMM_NAME_MAX 229   /* of a machine */
+
+/* Of vmm_setup_memory(). */
+#define VMM_MEM_F_WIRED 0x1 /* wire all of sysmem (-S) */
+#define VMM_MEM_F_INCORE 0x2 /* guest memory in core dumps (-C) */
+
+/* Of vmm_mmap_memseg(); IOMMU is set by the core and only reported. */
+#define VMM_MAP_F_WIRED 0x1
+#define VMM_MAP_F_IOMMU 0x2
+
 /* Protections of a memory map, and kinds of access. */
 #define VMM_PROT_READ 1
 #define VMM_PROT_WRITE 2
@@ -113,6 +135,36 @@ struct vmm_seg {
 #define VMM_SEG_DB (1u << 14)
 #define VMM_SEG_G (1u << 15)
 #define VMM_SEG_UNUSABLE (1u << 16)
+
+/* Every register of a vCPU, as of one moment. */
+struct vmm_regs {
+	uint32_t size; /* of this record, set by the caller */
+	uint32_t reserved;
+	uint64_t reg[VMM_REG_COUNT];
+	struct vmm_seg seg[VMM_SEG_COUNT];
+};
+
+/* One map of a memory segment. */
+struct vmm_memmap {
+	uint32_t size; /* of this record, set by the caller */
+	int32_t segid;
+	gpa_t gpa;
+	uint64_t len, segoff; /* bytes */
+	uint32_t prot, flags; /* VMM_PROT_*, VMM_MAP_F_* */
+};
+
+/* A page of guest memory held for one access; see vmm_gpa_hold(). */
+struct vmm_hold {
+	void *ptr;
+	void *cookie[3];
+};
+
+/* A named counter; names are listed in vmmctl(1). */
+#define VMM_STATNAME_MAX 47
+struct vmm_stat {
+	char name[VMM_STATNAME_MAX + 1];
+	uint64_t value;
+};
 
 /* Why a vCPU stopped running guest code. */
 enum vmm_exit_reason {

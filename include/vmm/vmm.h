@@ -52,21 +52,6 @@ int vmm_suspend(struct vmm *vmm, enum vmm_suspend how);
 
 /* --- memory ----------------------------------------------------------- */
 
-#define VMM_LOWMEM_LIMIT (3ul << 30)
-#define VMM_HIGHMEM_BASE (4ul << 30)
-
-/* Fixed segment ids, bhyve's. */
-#define VMM_SYSMEM 0
-#define VMM_BOOTROM 1
-#define VMM_FRAMEBUFFER 2
-#define VMM_PCIROM 3
-#define VMM_MAXSEGS 4
-#define VMM_MAXMAPS 8
-#define VMM_SEGNAME_MAX 15
-
-#define VMM_MEM_F_WIRED 0x1 /* wire all of sysmem (-S) */
-#define VMM_MEM_F_INCORE 0x2 /* guest memory in core dumps (-C) */
-
 /* Makes sysmem of `size` bytes (page multiple) and maps it: up to
  * VMM_LOWMEM_LIMIT at 0, the rest at VMM_HIGHMEM_BASE. Once. */
 int vmm_setup_memory(struct vmm *vmm, uint64_t size, unsigned flags);
@@ -81,13 +66,6 @@ int vmm_get_memseg(struct vmm *vmm, int segid, uint64_t *lenp,
 int vmm_mmap_memseg(struct vmm *vmm, gpa_t gpa, int segid, uint64_t segoff,
     uint64_t len, int prot, unsigned flags);
 int vmm_munmap_memseg(struct vmm *vmm, gpa_t gpa, uint64_t len);
-struct vmm_memmap {
-	uint32_t size;
-	int32_t segid;
-	gpa_t gpa;
-	uint64_t len, segoff;
-	uint32_t prot, flags;
-};
 /* The map with the smallest gpa >= the one asked for. => -ENOENT */
 int vmm_mmap_getnext(struct vmm *vmm, gpa_t gpa, struct vmm_memmap *map);
 
@@ -98,10 +76,6 @@ int vmm_mmap_getnext(struct vmm *vmm, gpa_t gpa, struct vmm_memmap *map);
  * drops code translated from it.
  * => -EFAULT: no memory, or prot not allowed there; -EIO: contents lost
  */
-struct vmm_hold {
-	void *ptr;
-	void *cookie[3];
-};
 int vmm_gpa_hold(struct vmm *vmm, gpa_t gpa, uint64_t len, int prot,
     struct vmm_hold *hold);
 void vmm_gpa_release(struct vmm *vmm, struct vmm_hold *hold);
