@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# Checks the model of the invalidation protocol: right as it stands, and
+# wrong, and found wrong, when its two rules are broken.
+model=$(dirname "$(realpath "$0")")/inval.pml
+command -v spin >/dev/null || { echo "skip: spin is not installed"; exit 77; }
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+
+check() { # want-errors spin-options...
+	want=$1
+	shift
+	spin "$@" -a "$model" >/dev/null &&
+	    ${CC:-cc} -O2 -w -DVECTORSZ=2048 -o pan pan.c &&
+	    ./pan -m200000 >out 2>&1 || { cat out; echo "cannot run: $*"; exit 1; }
+	got=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' out)
+	if [ "$got" != "$want" ] || grep -q 'search not completed' out && [ "$want" = 0 ]; then
+		cat out
+		echo "model $*: $got errors, want $want"
+		exit 1
+	fi
+	echo "model ${*:-as it stands}: $(sed -n 's/ *\([0-9]*\) states, stored.*/\1/p' out) states, $got errors, as it must be"
+}
+
+check 0
+check 1 -DBREAK_ORDER
+check 1 -DBREAK_ACK
