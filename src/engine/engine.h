@@ -80,6 +80,7 @@ struct engine_vm_config {
 	unsigned ncpu;
 	uint64_t code_cache; /* bytes, 0: default */
 	const char *perf_map; /* write /tmp/perf-PID.map style file, or NULL */
+	bool no_translate;    /* soft: executor only (-o soft.translate=off) */
 };
 
 /* Named counters of an engine, for vmmctl stats. */

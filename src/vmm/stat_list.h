@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The core's counters, listed once: X(field, "dotted.name", "what it counts").
+ * vmmctl(1) documents the same names; tests/style/stats.sh compares.
+ */
+
+#ifndef VCPU_STATS
+/* Of one vCPU. */
+#define VCPU_STATS(X)                                                       \
+	X(runs, "vcpu.runs", "entries into the engine")                     \
+	X(exits_user, "vcpu.exits.user", "exits handed to the program")     \
+	X(exits_intr, "vcpu.exits.intr", "exits because of a kick")         \
+	X(exits_hlt, "vcpu.exits.hlt", "HLT instructions")                  \
+	X(exits_io, "vcpu.exits.io", "port accesses handed to the program") \
+	X(exits_mmio, "vcpu.exits.mmio",                                    \
+	    "memory accesses handed to the program")                        \
+	X(halted_ns, "vcpu.halted_ns", "nanoseconds asleep in HLT")         \
+	X(wakeups, "vcpu.wakeups", "ends of a sleep")                       \
+	X(notifies, "vcpu.notifies", "interrupts announced by the platform") \
+	X(kicks, "vcpu.kicks", "kicks by the nested page tables")           \
+	X(nmis, "vcpu.nmis", "NMIs delivered")                              \
+	X(inits, "vcpu.inits", "INIT signals taken")                        \
+	X(sipis, "vcpu.sipis", "start-up IPIs taken")                       \
+	X(freezes, "vcpu.freezes", "stops for a map change or a look inside") \
+	X(nested_faults, "vcpu.nested_faults", "nested page faults")        \
+	X(nested_fails, "vcpu.nested_fails",                                \
+	    "nested faults that found no memory or no right to it")         \
+	X(pio, "vcpu.pio", "port accesses")                                 \
+	X(mmio, "vcpu.mmio", "accesses to device memory")                   \
+	X(rdmsr, "vcpu.rdmsr", "platform MSR reads")                        \
+	X(wrmsr, "vcpu.wrmsr", "platform MSR writes")                       \
+	X(interrupts, "vcpu.interrupts", "external interrupts delivered")
+#endif
+
+#ifndef MACHINE_STATS
+/* Of the machine. */
+#define MACHINE_STATS(X)                                                     \
+	X(holds, "hold.count", "pages held for access from outside the guest") \
+	X(holds_now, "hold.now", "pages held at this moment")                \
+	X(hold_fails, "hold.fails", "holds refused")                         \
+	X(map_changes, "memseg.changes", "maps inserted and removed")        \
+	X(freeze_ns, "freeze.ns", "nanoseconds spent waiting for vCPUs to stop")
+#endif
+
+#ifndef VM_STATS
+/* Guest memory's, from vmspace_stats(). */
+#define VM_STATS(X)                                                         \
+	X(resident, "vm.resident", "resident pages")                        \
+	X(wired, "vm.wired", "pages that cannot be paged out")              \
+	X(held, "vm.held", "pages held")                                    \
+	X(swapped, "vm.swapped", "pages in swap")                           \
+	X(compressed, "vm.compressed", "pages kept compressed")             \
+	X(zero, "vm.zero", "pages known to be zero without storage")        \
+	X(shared, "vm.shared", "pages shared copy on write")                \
+	X(superpages, "vm.superpages", "large mappings")                    \
+	X(faults_zero, "vm.faults.zero", "faults filled with zeros")        \
+	X(faults_swap, "vm.faults.swap", "faults read from swap")           \
+	X(faults_file, "vm.faults.file", "faults read from a file")         \
+	X(faults_cow, "vm.faults.cow", "faults that copied a page")         \
+	X(faults_ad, "vm.faults.ad", "faults that set emulated A/D bits")   \
+	X(faults_prot, "vm.faults.prot", "faults that raised a protection") \
+	X(faults_fail, "vm.faults.fail", "faults refused")                  \
+	X(promotions, "pmap.promotions", "promotions to a large mapping")   \
+	X(demotions, "pmap.demotions", "demotions of a large mapping")      \
+	X(invalidations, "pmap.invalidations", "invalidations")             \
+	X(kicks, "pmap.kicks", "vCPUs kicked by invalidations")             \
+	X(pt_pages, "pmap.pt_pages", "pages of nested page tables")
+#endif
