@@ -345,11 +345,42 @@ int soft_check_events(struct soft_cpu *cpu);
 int soft_exec(struct soft_cpu *cpu, const struct soft_insn *in);
 /* Fetches, decodes and runs the instruction at cpu->rip. */
 int soft_step(struct soft_cpu *cpu);
+/* Decode cache and thunk memory of one vCPU. => 0, -errno */
+int soft_exec_init(struct soft_cpu *cpu);
+void soft_exec_fini(struct soft_cpu *cpu);
+/* The effective address of in's memory operand (offset in its segment), or
+ * the value of LEA; rip is that of the instruction. */
+uint64_t soft_ea(const struct soft_cpu *cpu, const struct soft_insn *in);
+/* SOFT_C_SYS: exec_sys.c (SYS-A).  Same results and duties as soft_exec. */
+int soft_exec_sys(struct soft_cpu *cpu, const struct soft_insn *in);
+/* One port access with the IOPL and TSS bitmap checks, cb->pio, exit and
+ * replay: exec_sys.c (SYS-A). => SOFT_OK, SOFT_FAULT, SOFT_EXIT */
+int soft_io(struct soft_cpu *cpu, uint16_t port, unsigned bytes, bool in,
+    uint32_t *datap);
+
+/* --- thunk.c (SYS) ---------------------------------------------------- */
+
+/* => pc lies in the thunk memory of the vCPU that the calling thread runs;
+ *    async-signal-safe */
+bool soft_thunk_contains(uint64_t pc);
+/*
+ * For the handler of SIGFPE, SIGSEGV, SIGBUS, SIGILL and SIGTRAP, to be called
+ * first.  uc is a ucontext_t.  => true: it was a guest instruction in a
+ * thunk; uc now continues at the thunk's way out, and the executor raises
+ * the exception with the state before the instruction.
+ */
+bool soft_thunk_signal(void *uc);
 
 /* --- fpu.c (SYS) ------------------------------------------------------ */
 
 void soft_fpu_put(struct soft_cpu *cpu); /* host units → cpu->xsave */
 void soft_fpu_get(struct soft_cpu *cpu); /* cpu->xsave → host units */
+/* XCR0 bits a guest may have on this host: x87, SSE, AVX. */
+uint64_t soft_fpu_features(void);
+/* State after power-on (init: false) or INIT (unchanged). */
+void soft_fpu_reset(struct soft_cpu *cpu, bool init);
+/* An image from outside, made harmless for XRSTOR. => 0, -EINVAL */
+int soft_fpu_set(struct soft_cpu *cpu, const void *buf, size_t len);
 
 /* --- run.c, cache.c (TRANS) ------------------------------------------- */
 
