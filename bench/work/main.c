@@ -147,7 +147,7 @@ work_one(const struct work *w, unsigned jobs, uint64_t scale, unsigned repeat)
 		if (t < best)
 			best = t;
 	}
-	printf("WORK %s %s %s %llu %.3f %016llx\n", w->name, w->group, w->unit,
+	printf("WORK %s %s %s %llu %.6f %016llx\n", w->name, w->group, w->unit,
 	    (unsigned long long)n, (double)best / (double)n,
 	    (unsigned long long)sum);
 	fflush(stdout);

@@ -79,6 +79,7 @@ run_string(uint64_t n)
 	static void *(*volatile mchr)(const void *, int, size_t) = memchr;
 	static int (*volatile mcmp)(const void *, const void *, size_t) = memcmp;
 	char *a = work_alloc(8192), *b = a + 4096;
+	const char *hit;
 	uint64_t sum = 0;
 
 	work_text(a, 4000, 3);
@@ -88,9 +89,11 @@ run_string(uint64_t n)
 		size_t at = i * 61 % 3500;
 
 		sum += len(a + at);
-		sum += (uint64_t)(chr(a + at, 'q') - a);
+		hit = chr(a + at, 'q');
+		sum += hit == NULL ? 1 : (uint64_t)(hit - a);
 		sum += (uint64_t)(cmp(a + at, b + at) + 1);
-		sum += (uint64_t)((char *)mchr(a + at, 'h', 4000 - at) - a);
+		hit = mchr(a + at, 'h', 4000 - at);
+		sum += hit == NULL ? 1 : (uint64_t)(hit - a);
 		sum += (uint64_t)(mcmp(a + at, b + at, 400) + 1);
 	}
 	return sum;

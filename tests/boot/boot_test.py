@@ -1,0 +1,360 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Boots guests under hyve and looks at what they say and how they end.
+
+    boot_test.py --hyve FILE --initrd FILE --payload DIR CASE
+
+Exit status 77 (skipped) where Debian's kernel cannot be had.
+"""
+
+import argparse
+import gzip
+import lzma
+import os
+import pty
+import re
+import select
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+CACHE = os.path.join(ROOT, "build/cache")
+RESET, POWEROFF, HALT, TRIPLE, ERROR = range(5)
+
+
+class Failed(Exception):
+    pass
+
+
+def check(cond, text):
+    if not cond:
+        raise Failed(text)
+
+
+class Hyve:
+    """One run of hyve, with a folder of its own for sockets."""
+
+    def __init__(self, arg, *options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                 stderr=subprocess.STDOUT):
+        self.dir = tempfile.mkdtemp(prefix="hyve-boot-")
+        # The folder's name is short enough for a socket's address.
+        env = dict(os.environ, VMM_DIR=self.dir)
+        cmd = [arg.hyve, "-e", "soft", "-l", "com1,stdio"] + list(options) + ["guest"]
+        print("+ " + " ".join(cmd), flush=True)
+        self.text = ""
+        self.proc = subprocess.Popen(cmd, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
+        self.fd = self.proc.stdout.fileno() if self.proc.stdout else None
+        self.deadline = time.monotonic() + arg.timeout
+
+    def read(self):
+        """Some more output; False at its end."""
+        left = self.deadline - time.monotonic()
+        if left <= 0 or not select.select([self.fd], [], [], left)[0]:
+            raise Failed("timeout")
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:  # a pty whose other side is closed
+            data = b""
+        text = data.decode(errors="replace")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self.text += text
+        return bool(data)
+
+    def wait_for(self, pattern):
+        """Reads until the pattern appears; returns what came before its end."""
+        start = getattr(self, "seen", 0)
+        while True:
+            m = re.compile(pattern, re.M).search(self.text, start)
+            if m:
+                self.seen = m.end()
+                return m
+            check(self.read(), "ended without /%s/" % pattern)
+
+    def end(self, status):
+        while self.read():
+            pass
+        got = self.proc.wait(max(1, self.deadline - time.monotonic()))
+        left = os.listdir(self.dir)
+        check(got == status, "exit status %d instead of %d" % (got, status))
+        check(not left, "left behind: %s" % left)
+        return self.text.replace("\r", "")
+
+    def kill(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+            self.proc.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def hyve(arg, *options, status=POWEROFF, **kw):
+    h = Hyve(arg, *options, **kw)
+    try:
+        return h.end(status)
+    finally:
+        h.kill()
+
+
+def vmlinuz(arg):
+    if os.path.getsize(arg.initrd) == 0 or subprocess.run(
+            [os.path.join(ROOT, "tools/guest"), CACHE]).returncode != 0:
+        print("no Debian kernel here")
+        sys.exit(77)
+    return os.path.join(CACHE, "vmlinuz")
+
+
+def vmlinux(arg):
+    """The ELF file inside the bzImage, unpacked once."""
+    path, src = os.path.join(CACHE, "vmlinux"), vmlinuz(arg)
+    if os.path.exists(path) and os.path.getmtime(path) > os.path.getmtime(src):
+        return path
+    with open(src, "rb") as f:
+        img = f.read()
+    setup = ((img[0x1f1] or 4) + 1) * 512
+    off, size = struct.unpack_from("<II", img, 0x248)
+    data = img[setup + off:setup + off + size]
+    if data[:6] == b"\xfd7zXZ\0":
+        data = lzma.LZMADecompressor().decompress(data)
+    elif data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data[:-4])
+    elif data[:4] == b"\x28\xb5\x2f\xfd":
+        data = subprocess.run(["zstd", "-dc"], input=data, stdout=subprocess.PIPE).stdout
+    check(data[:4] == b"\x7fELF", "cannot unpack the kernel")
+    tmp = "%s.%d" % (path, os.getpid())
+    with open(tmp, "wb") as f:
+        f.write(data)
+    os.rename(tmp, path)
+    return path
+
+
+def linux(arg, run, *options, end=None, kernel=None, status=POWEROFF):
+    append = 'console=ttyS0 HYVE_RUN="%s"' % run
+    if end:
+        append += " HYVE_END=" + end
+    return hyve(arg, "--kernel", kernel or vmlinuz(arg), "--initrd", arg.initrd,
+                "--append", append, *options, status=status)
+
+
+SHOW = "uname -a; free -m; cat /proc/cpuinfo; cat /proc/iomem; echo MARK $((6*7))"
+
+
+def check_linux(text):
+    for want in (r"^hyve-init: up$", r"^Linux hyve .*x86_64 GNU/Linux$", r"^Mem: ",
+                 r"^processor\s*: 0$", r"^MARK 42$", r"^hyve-init: status 0$"):
+        check(re.search(want, text, re.M), "no /%s/" % want)
+    for bad in ("BUG:", "WARNING:", "Oops", "Call Trace", "soft lockup", "rcu_preempt detected",
+                "Kernel panic", "timed out", "IO-APIC + timer"):
+        check(bad not in text, "the guest says \"%s\"" % bad)
+
+
+def case_linux(arg):
+    text = linux(arg, SHOW)
+    check_linux(text)
+    total = int(re.search(r"^Mem:\s+(\d+)", text, re.M)[1])
+    check(440 <= total <= 512, "the guest has %d MB of 512" % total)
+
+
+def case_linux_pvh(arg):
+    check_linux(linux(arg, SHOW, kernel=vmlinux(arg)))
+
+
+def case_linux_reboot(arg):
+    linux(arg, "echo MARK", end="reboot", status=RESET)
+
+
+def case_linux_halt(arg):
+    linux(arg, "echo MARK", end="halt", status=HALT)
+
+
+def case_linux_panic(arg):
+    """panic=1 ends in a reset."""
+    text = linux(arg, "echo 1 >/proc/sys/kernel/panic", end="crash", status=RESET)
+    check("Kernel panic" in text, "no panic")
+
+
+def case_linux_work(arg):
+    """The workloads compute in the guest what they compute here."""
+    options = "-s 50"
+    want = subprocess.run([arg.work] + options.split(), stdout=subprocess.PIPE, check=True)
+    got = linux(arg, "work " + options)
+    pattern = r"^WORK (\S+) \S+ \S+ (\d+) \S+ ([0-9a-f]+)$"
+    got = {m[0]: m[1:] for m in re.findall(pattern, got, re.M)}
+    for name, n, digest in re.findall(pattern, want.stdout.decode(), re.M):
+        check(name in got, name + " is missing")
+        check(got[name] == (n, digest), "%s: %s instead of %s" % (name, got[name], (n, digest)))
+
+
+def case_linux_shell(arg):
+    """A person at a terminal: prompt, command, power-off; modes restored."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
+             "console=ttyS0 quiet", stdin=slave, stdout=slave, stderr=slave)
+    h.fd = master
+    try:
+        h.wait_for(r"# ")
+        os.write(master, b"echo $((6*7))-$(uname -s)\n")
+        h.wait_for(r"^42-Linux")
+        # ^C reaches the guest, not hyve.
+        os.write(master, b"sleep 1000\n")
+        time.sleep(1)
+        os.write(master, b"\x03")
+        h.wait_for(r"# ")
+        os.write(master, b"poweroff -f\n")
+        h.wait_for("Power down")
+        status = h.proc.wait(60)
+        check(status == POWEROFF, "exit status %d" % status)
+        check(termios.tcgetattr(slave) == before, "the terminal's modes are not restored")
+    finally:
+        h.kill()
+
+
+def rss(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return int(re.search(r"VmRSS:\s+(\d+)", f.read())[1]) // 1024
+
+
+def case_linux_memory(arg):
+    """8 GB, of which the guest touches 200 MB: that is what the host pays."""
+    run = ("free -m; echo BEFORE; sleep 1; dd if=/dev/zero of=/tmp/x bs=1M count=200; "
+           "echo AFTER; sleep 1")
+    h = Hyve(arg, "-m", "8G", "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
+             'console=ttyS0 HYVE_RUN="%s"' % run)
+    try:
+        total = int(h.wait_for(r"^Mem:\s+(\d+)")[1])
+        check(total > 7500, "the guest has %d MB of 8 GB" % total)
+        h.wait_for("^BEFORE")
+        time.sleep(0.3)
+        before = rss(h.proc.pid)
+        h.wait_for("^AFTER")
+        time.sleep(0.3)
+        after = rss(h.proc.pid)
+        h.end(POWEROFF)
+    finally:
+        h.kill()
+    print("resident: %d MB before, %d MB after 200 MB were written" % (before, after))
+    check(before < (900 if arg.sanitized else 450), "%d MB for an idle guest" % before)
+    check(190 <= after - before <= 260, "200 MB written cost %d MB" % (after - before))
+
+
+# --- the small kernel ------------------------------------------------------
+
+PAYLOAD_RAM = {
+    "64M": [(0x100000, 0x3f00000)],
+    "5G": [(0x100000, 0xbff00000), (0x100000000, 0x80000000)],
+}
+
+
+def digest(data):
+    v = 0
+    for b in data:
+        v = (v * 31 + b) & 0xffffffff
+    return v
+
+
+def payload(arg, kind, word, status, memory="64M", options=()):
+    with tempfile.TemporaryDirectory() as tmp:
+        modules = []
+        for i, data in enumerate((b"hello", bytes(range(256)) * 17)):
+            path = os.path.join(tmp, "m%d" % i)
+            with open(path, "wb") as f:
+                f.write(data)
+            modules.append((path, data))
+        text = hyve(arg, "-m", memory, "--kernel", os.path.join(arg.payload, "payload_" + kind),
+                    "--initrd", modules[0][0], "--initrd", modules[1][0],
+                    "--append", "one two " + word, *options, status=status)
+    check("eflags=0 cr0=11 cr4=0 cs=10 ds=18" in text, "wrong state at entry")
+    check("%s: " % ("multiboot" if kind == "mb" else "pvh") in text, "wrong protocol")
+    for _, data in modules:
+        check("module len=%x sum=%x" % (len(data), digest(data)) in text, "a module is damaged")
+    for start, size in PAYLOAD_RAM[memory]:
+        check(re.search(r"memory=%x len=%x type=1" % (start, size), text),
+              "no RAM at %#x in the memory map" % start)
+    check('one two %s"' % word in text, "wrong command line")
+    return text
+
+
+def case_multiboot(arg):
+    payload(arg, "mb", "exit=21", 43, options=("-o", "debugexit=true"))
+    payload(arg, "mb", "halt", HALT, memory="5G")
+    payload(arg, "mb", "triple", TRIPLE)
+
+
+def case_pvh(arg):
+    text = payload(arg, "pvh", "exit=13", 27, memory="5G", options=("-o", "debugexit=true"))
+    check("RSD PTR " in text, "no ACPI root pointer")
+    payload(arg, "pvh", "reset-cf9", RESET)
+    payload(arg, "pvh", "reset-kbd", RESET)
+
+
+def case_bad(arg):
+    """Bad input: one line that names the file, status 4, nothing left."""
+    good = os.path.join(arg.payload, "payload_mb")
+    with tempfile.TemporaryDirectory() as tmp:
+        def make(name, data):
+            path = os.path.join(tmp, name)
+            with open(path, "wb") as f:
+                f.write(data)
+            return path
+
+        with open(good, "rb") as f:
+            elf = f.read()
+        header = bytearray(0x800)
+        header[0x1f1], header[0x211] = 1, 1
+        header[0x1fe:0x200] = b"\x55\xaa"
+        header[0x202:0x208] = b"HdrS\x0f\x02"
+        header[0x1f4:0x1f8] = struct.pack("<I", 0x100000)
+        header[0x236] = 1
+        big = os.path.join(tmp, "big")
+        with open(big, "wb") as f:
+            f.truncate(100 << 20)
+        arm = bytearray(elf)
+        arm[18] = 40
+        for what, options, words in (
+                ("truncated bzImage", ["--kernel", make("bz", header)], ["bz", "truncated"]),
+                ("truncated ELF", ["--kernel", make("elf", elf[:4200])], ["elf", "truncated"]),
+                ("foreign ELF", ["--kernel", make("arm", arm)], ["arm", "machine 40"]),
+                ("no kernel", ["--kernel", make("text", b"#!/bin/sh\n" * 100)],
+                 ["text", "not a kernel"]),
+                ("empty", ["--kernel", make("empty", b"")], ["empty"]),
+                ("missing", ["--kernel", tmp + "/nothing"], ["nothing", "No such file"]),
+                ("folder", ["--kernel", tmp], [tmp, "not a regular file"]),
+                ("missing initrd", ["--kernel", good, "--initrd", tmp + "/nothing"],
+                 ["nothing", "No such file"]),
+                ("large initrd", ["--kernel", good, "--initrd", big, "-m", "64M"],
+                 ["big", "no room"]),
+        ):
+            text = hyve(arg, *options, status=ERROR).strip()
+            print(what + ": " + text)
+            check("\n" not in text, what + ": more than one line")
+            for w in words:
+                check(w in text, "%s: the message lacks \"%s\"" % (what, w))
+
+
+def main():
+    cases = {name[5:].replace("_", "-"): fn for name, fn in globals().items()
+             if name.startswith("case_")}
+    ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    ap.add_argument("--hyve", required=True)
+    ap.add_argument("--initrd")
+    ap.add_argument("--payload")
+    ap.add_argument("--work")
+    ap.add_argument("--sanitized", action="store_true")
+    ap.add_argument("--timeout", type=int, default=100)
+    ap.add_argument("case", choices=sorted(cases))
+    arg = ap.parse_args()
+    try:
+        cases[arg.case](arg)
+    except (Failed, subprocess.TimeoutExpired) as e:
+        print("\nFAILED: %s" % e)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
