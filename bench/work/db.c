@@ -290,7 +290,7 @@ db_run(struct db *db, int64_t r[8])
 				break;
 			slot--; /* DB_NEXT finds the next leaf */
 		}
-		/* FALLTHROUGH */
+			__attribute__((fallthrough));
 		case DB_NEXT:
 			if (++slot >= leaf->n) {
 				uint32_t page;

@@ -288,7 +288,7 @@ run_qsort(uint64_t n)
 
 /* --- calls -------------------------------------------------------------- */
 
-static __attribute__((noinline, optimize("O1"))) uint64_t
+static __attribute__((noinline)) uint64_t
 call_fib(uint64_t n)
 {
 	__asm__ volatile("" : "+r"(n));
