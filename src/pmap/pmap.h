@@ -90,6 +90,23 @@ uint64_t pmap_generation(const struct pmap *pm);
 void pmap_ack(struct pmap *pm, unsigned vcpu, uint64_t flushed);
 
 /* --- vm's side: see pmap.9 -------------------------------------------- */
-/* Declared by the owner of this layer below this line. */
+
+struct pmap_stats {
+	uint64_t resident; /* 4 KB pages mapped */
+	uint64_t pt_pages;
+};
+
+/* Enters one 4 KB page with exactly prot. => 0, -ENOMEM, -EFAULT */
+int pmap_enter(struct pmap *pm, gpa_t gpa, hpa_t hpa, int prot) BASE_MUST_CHECK;
+/* Called for each page that pmap_remove() takes out, under the pmap's lock. */
+typedef void pmap_removed_fn(void *arg, gpa_t gpa, hpa_t hpa, bool dirty);
+/* => on return no vCPU uses the pages any more (waits for them) */
+void pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn,
+    void *arg);
+/* Takes rights away; never gives. */
+void pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot);
+bool pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp);
+/* Every translation cached before the call is gone when it returns. */
+void pmap_invalidate(struct pmap *pm);
 
 #endif /* PMAP_PMAP_H */

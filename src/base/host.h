@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The seam to the host: all that vm and pmap may ask of the world.
+ * host/linux.c implements it for user space, host/fake.c for tests.
+ */
+#ifndef BASE_HOST_H
+#define BASE_HOST_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/check.h"
+
+/*
+ * The direct map: one reservation of the address space, aligned to 1 GB, in
+ * which all guest memory and all page-table pages lie.  hpa is an offset
+ * into it.  Set once by host_dmap_init(), constant afterwards.
+ */
+extern char *host_dmap_base;
+#define PHYS_TO_DMAP(hpa) ((void *)(host_dmap_base + (hpa)))
+#define DMAP_TO_PHYS(p) ((uint64_t)((const char *)(p) - host_dmap_base))
+
+int host_dmap_init(void) BASE_MUST_CHECK;
+
+/* Reserves len bytes (2 MB multiple, 2 MB aligned) of the direct map as
+ * zero-filled private memory that costs nothing until touched. */
+int host_dmap_alloc(uint64_t len, uint64_t *hpap) BASE_MUST_CHECK;
+/* The same on a file; shared with whoever maps it. */
+int host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len,
+    uint64_t *hpap) BASE_MUST_CHECK;
+void host_dmap_free(uint64_t hpa, uint64_t len);
+/* Gives pages back to the host; they read as zeros again. */
+int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
+
+void *host_alloc(size_t size) BASE_MUST_CHECK; /* zeroed; NULL: none */
+void host_free(void *p);
+void host_yield(void);
+
+#endif /* BASE_HOST_H */

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The host seam on Linux, in user space. */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/host.h"
+#include "base/lock.h"
+
+#define HOST_DMAP_SIZE (1ul << 44) /* of address space, not of memory */
+#define HOST_DMAP_ALIGN (1ul << 30)
+#define HOST_2M (2ul << 20)
+
+char *host_dmap_base;
+
+/* Free ranges, sorted by hpa, never adjacent. */
+struct host_range {
+	struct host_range *next;
+	uint64_t hpa, len;
+};
+static struct host_range *host_free_list;
+static struct lock host_dmap_lock;
+static pthread_once_t host_dmap_once = PTHREAD_ONCE_INIT;
+static int host_dmap_error;
+
+static void
+host_dmap_setup(void)
+{
+	char *p = mmap(NULL, HOST_DMAP_SIZE + HOST_DMAP_ALIGN, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	lock_init(&host_dmap_lock, "dmap", LOCK_RANK_LEAF);
+	if (p == MAP_FAILED) {
+		host_dmap_error = -errno;
+		return;
+	}
+	host_dmap_base = (char *)base_roundup((uintptr_t)p, HOST_DMAP_ALIGN);
+	host_free_list = host_alloc(sizeof(*host_free_list));
+	if (host_free_list == NULL) {
+		host_dmap_error = -ENOMEM;
+		return;
+	}
+	/* hpa 0 is never given out: page-table entries of 0 mean none */
+	host_free_list->hpa = HOST_2M;
+	host_free_list->len = HOST_DMAP_SIZE - HOST_2M;
+}
+
+int
+host_dmap_init(void)
+{
+	pthread_once(&host_dmap_once, host_dmap_setup);
+	return host_dmap_error;
+}
+
+static int
+host_dmap_take(uint64_t len, uint64_t *hpap)
+{
+	struct host_range **rp, *r;
+
+	lock_acquire(&host_dmap_lock);
+	for (rp = &host_free_list; (r = *rp) != NULL; rp = &r->next) {
+		if (r->len < len)
+			continue;
+		*hpap = r->hpa;
+		r->hpa += len;
+		r->len -= len;
+		if (r->len == 0) {
+			*rp = r->next;
+			host_free(r);
+		}
+		break;
+	}
+	lock_release(&host_dmap_lock);
+	return r == NULL ? -ENOMEM : 0;
+}
+
+int
+host_dmap_alloc(uint64_t len, uint64_t *hpap)
+{
+	uint64_t hpa;
+	int error = host_dmap_take(len, &hpa);
+
+	if (error != 0)
+		return error;
+	if (mmap(PHYS_TO_DMAP(hpa), len, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+		0) == MAP_FAILED) {
+		error = -errno;
+		host_dmap_free(hpa, len);
+		return error;
+	}
+	/* a sparse guest must not cost 2 MB a touch */
+	(void)madvise(PHYS_TO_DMAP(hpa), len, MADV_NOHUGEPAGE);
+	*hpap = hpa;
+	return 0;
+}
+
+int
+host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len, uint64_t *hpap)
+{
+	uint64_t hpa;
+	int error = host_dmap_take(base_roundup(len, HOST_2M), &hpa);
+
+	if (error != 0)
+		return error;
+	if (mmap(PHYS_TO_DMAP(hpa), len, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_FIXED, fd, (off_t)off) == MAP_FAILED) {
+		error = -errno;
+		host_dmap_free(hpa, len);
+		return error;
+	}
+	*hpap = hpa;
+	return 0;
+}
+
+void
+host_dmap_free(uint64_t hpa, uint64_t len)
+{
+	struct host_range **rp, *r, *n;
+
+	len = base_roundup(len, HOST_2M);
+	(void)mmap(PHYS_TO_DMAP(hpa), len, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	n = host_alloc(sizeof(*n));
+	if (n == NULL)
+		return; /* address space only */
+	n->hpa = hpa;
+	n->len = len;
+	lock_acquire(&host_dmap_lock);
+	for (rp = &host_free_list; (r = *rp) != NULL && r->hpa < hpa; rp = &r->next)
+		;
+	n->next = r;
+	*rp = n;
+	lock_release(&host_dmap_lock);
+}
+
+int
+host_dmap_discard(uint64_t hpa, uint64_t len)
+{
+	return madvise(PHYS_TO_DMAP(hpa), len, MADV_DONTNEED) == 0 ? 0 : -errno;
+}
+
+void *
+host_alloc(size_t size)
+{
+	return calloc(1, size);
+}
+
+void
+host_free(void *p)
+{
+	free(p);
+}
+
+void
+host_yield(void)
+{
+	sched_yield();
+}
