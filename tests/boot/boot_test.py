@@ -122,8 +122,11 @@ def vmlinux(arg):
         data = lzma.LZMADecompressor().decompress(data)
     elif data[:2] == b"\x1f\x8b":
         data = gzip.decompress(data[:-4])
-    elif data[:4] == b"\x28\xb5\x2f\xfd":
-        data = subprocess.run(["zstd", "-dc"], input=data, stdout=subprocess.PIPE).stdout
+    else:
+        tool = {b"\x28\xb5\x2f\xfd": "zstd", b"\x02\x21\x4c\x18": "lz4"}.get(data[:4])
+        check(tool, "the kernel is packed in an unknown way")
+        # The last four bytes are the unpacked length, for the kernel's own use.
+        data = subprocess.run([tool, "-dc"], input=data[:-4], stdout=subprocess.PIPE).stdout
     check(data[:4] == b"\x7fELF", "cannot unpack the kernel")
     tmp = "%s.%d" % (path, os.getpid())
     with open(tmp, "wb") as f:
