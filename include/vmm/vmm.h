@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * libvmm: the API to hyve's hypervisor core.
+ * libvmm: the API to hyve's hypervisor core.  libvmm(3) is the long form.
  *
  * A struct vmm is either the machine itself, in the process that runs it
  * (vmm_create), or a connection to one that another process runs (vmm_open).
+ * Functions marked [creator] give -ENOTSUP on a connection.
+ *
  * Every function returns 0 or -errno unless it says otherwise; vmm_errmsg()
- * then gives one line for people.  Memory sizes and addresses are in bytes.
+ * then gives one line for people.  Out-parameters are written on success only.
+ * Memory sizes and addresses are in bytes.  Records that begin with `size`
+ * want it set to sizeof the record by the caller, else -EINVAL.
+ *
+ * Threads: every function may be called from any thread but vmm_close(), which
+ * must be the last call on a handle, and vmm_vcpu_run(), which one thread at a
+ * time runs for each vCPU.  Calls on one connection are serialised.
  */
 #ifndef VMM_VMM_H
 #define VMM_VMM_H
@@ -28,63 +36,116 @@ struct vmm_config {
 	const char *pmap;   /* "ept", "x86"; NULL: ept */
 	uint64_t code_cache; /* bytes of translated code, 0: default */
 	const char *perf_map; /* perf map file, NULL: none */
+	uint32_t flags;	      /* VMM_CONFIG_* */
+	uint32_t reserved;
 };
+#define VMM_CONFIG_NO_TRANSLATE 0x1 /* soft: one instruction at a time, in C */
+#define VMM_CONFIG_NO_CONTROL 0x2 /* no control socket, no nodes, no name */
 
 /*
- * Creates machine `name` (1 to 229 bytes, no '/', no leading '.') and its
- * control socket and nodes in $VMM_DIR, else $XDG_RUNTIME_DIR/vmm, else
- * /run/vmm.
- * => -EEXIST: runs already; -EINVAL; -ENAMETOOLONG; -ENOMEM; -ENOTSUP: engine
+ * Creates machine `name` (1 to VMM_NAME_MAX bytes, no '/', no leading '.',
+ * no control characters) and its directory with the control socket in
+ * $VMM_DIR, else $XDG_RUNTIME_DIR/vmm, else /run/vmm.
+ * => -EEXIST: runs already; -EINVAL; -ENAMETOOLONG; -ENOMEM; -ENOTSUP: engine;
+ *    -EACCES, -EPERM: that directory
  */
 int vmm_create(const char *name, const struct vmm_config *cfg,
     struct vmm **vmmp);
-/* Attaches to a running machine. => -ENOENT, -ECONNREFUSED, -EACCES */
+/* Attaches to a running machine. => -ENOENT: none of that name; -EACCES;
+ * -EPROTONOSUPPORT: it was made by another version */
 int vmm_open(const char *name, struct vmm **vmmp);
-void vmm_close(struct vmm *vmm); /* the creator's: destroys the machine */
+/* The creator's handle: destroys the machine, removes its directory; no
+ * vmm_vcpu_run() may be under way.  A connection: nothing but itself. */
+void vmm_close(struct vmm *vmm);
 const char *vmm_name(const struct vmm *vmm);
-/* The last error of this handle (NULL: of vmm_create/vmm_open on this
- * thread), one line, never NULL. */
+/* What went wrong in the calling thread's last failed call (on this handle;
+ * NULL: any), one line without newline, never NULL. */
 const char *vmm_errmsg(const struct vmm *vmm);
+/* How the engine was picked, one line. [creator] */
+const char *vmm_engine_reason(const struct vmm *vmm);
+const char *vmm_version(void);
+
+struct vmm_info {
+	uint32_t size; /* of this record */
+	uint32_t ncpu;
+	int32_t pid;   /* of the process that runs it */
+	int32_t state; /* VMM_SUSPEND_NONE while it runs, else why it ended */
+	uint64_t lowmem, highmem; /* bytes of sysmem */
+	uint64_t resident;	  /* bytes of guest memory on the host */
+	uint64_t uptime_ns;
+	uint64_t tsc_hz; /* of the guest */
+	char engine[16], pmap[16];
+};
+int vmm_get_info(struct vmm *vmm, struct vmm_info *info);
+
+/*
+ * Calls fn with the name of each running machine in the directory; stops when
+ * fn returns non-zero, and returns that.  Removes what dead machines left.
+ */
+int vmm_list(int (*fn)(void *arg, const char *name), void *arg);
 
 /* Ends the machine: every vmm_vcpu_run() returns VMM_EXIT_SUSPEND. The first
  * reason wins. => -EINVAL, -EALREADY */
 int vmm_suspend(struct vmm *vmm, enum vmm_suspend how);
+/* Makes a suspended machine ready for another boot: vCPUs and platform reset,
+ * maps of device memory dropped, sysmem and segments kept. [creator]
+ * => -EBUSY: not suspended, or a vmm_vcpu_run() is under way */
+int vmm_reinit(struct vmm *vmm);
 
 /* --- memory ----------------------------------------------------------- */
 
 /* Makes sysmem of `size` bytes (page multiple) and maps it: up to
- * VMM_LOWMEM_LIMIT at 0, the rest at VMM_HIGHMEM_BASE. Once. */
+ * VMM_LOWMEM_LIMIT at 0, the rest at VMM_HIGHMEM_BASE. Once. [creator]
+ * flags: VMM_MEM_F_*
+ * => -EINVAL: size 0, not of whole pages or beyond the physical address
+ *    space; -EEXIST: again; -ENOMEM */
 int vmm_setup_memory(struct vmm *vmm, uint64_t size, unsigned flags);
-uint64_t vmm_lowmem_size(const struct vmm *vmm);
-uint64_t vmm_highmem_size(const struct vmm *vmm);
+uint64_t vmm_lowmem_size(struct vmm *vmm);
+uint64_t vmm_highmem_size(struct vmm *vmm);
 
-/* Segments and their maps; checks and errors in vmm-memory(7). */
+/*
+ * Segments and their maps; all checks and errors in vmm-memory(7).  A segment
+ * with a non-empty name is device memory: a node of that name appears beside
+ * the control socket, which other processes may map. [creator]
+ */
 int vmm_alloc_memseg(struct vmm *vmm, int segid, uint64_t len,
     const char *name);
+/* An unused id gives length 0. => -EINVAL: no such id */
 int vmm_get_memseg(struct vmm *vmm, int segid, uint64_t *lenp,
     char name[VMM_SEGNAME_MAX + 1]);
+/* => bytes of the segment that are resident */
+int vmm_memseg_resident(struct vmm *vmm, int segid, uint64_t *bytesp);
+/* prot: VMM_PROT_*; flags: VMM_MAP_F_WIRED. Stops the vCPUs for a moment;
+ * allowed while they run. [creator] */
 int vmm_mmap_memseg(struct vmm *vmm, gpa_t gpa, int segid, uint64_t segoff,
     uint64_t len, int prot, unsigned flags);
 int vmm_munmap_memseg(struct vmm *vmm, gpa_t gpa, uint64_t len);
 /* The map with the smallest gpa >= the one asked for. => -ENOENT */
 int vmm_mmap_getnext(struct vmm *vmm, gpa_t gpa, struct vmm_memmap *map);
+/* Opens the node of a device memory segment, for mmap at offset 0.
+ * oflag: O_RDONLY or O_RDWR. => a descriptor, or -errno */
+int vmm_open_devmem(struct vmm *vmm, const char *name, int oflag);
 
 /*
  * A range of guest memory held for the length of one access by a device
  * model or loader.  Must not cross a 4 KB page (-EINVAL).  ptr is valid until
  * the release; never keep it longer.  A write hold marks the page dirty and
- * drops code translated from it.
+ * drops code translated from it. [creator]
  * => -EFAULT: no memory, or prot not allowed there; -EIO: contents lost
  */
 int vmm_gpa_hold(struct vmm *vmm, gpa_t gpa, uint64_t len, int prot,
     struct vmm_hold *hold);
 void vmm_gpa_release(struct vmm *vmm, struct vmm_hold *hold);
 /* Copies of any length across pages, by holds. => 0 or the hold's error;
- * *donep (may be NULL) bytes were copied before it */
+ * *donep (may be NULL) bytes were copied before it, also on failure */
 int vmm_gpa_read(struct vmm *vmm, gpa_t gpa, void *buf, uint64_t len,
     uint64_t *donep);
 int vmm_gpa_write(struct vmm *vmm, gpa_t gpa, const void *buf, uint64_t len,
     uint64_t *donep);
+/* The nested table entries that translate gpa, from the top, up to four; the
+ * last is a leaf or not valid.  A look without stopping anything. */
+int vmm_get_gpa_pmap(struct vmm *vmm, gpa_t gpa, uint64_t pte[4],
+    unsigned *countp);
 
 /* --- vCPUs ------------------------------------------------------------ */
 
@@ -93,25 +154,71 @@ void vmm_vcpu_close(struct vmm_vcpu *vcpu);
 /*
  * Runs the guest on the calling thread until something the core does not
  * handle itself. HLT and waiting for SIPI are handled inside. exit->size must
- * be set; pass the same record back to complete an exit.
+ * be set, and exit->reason VMM_EXIT_NONE for the first run; pass the same
+ * record back to complete an exit. [creator]
+ * => -EBUSY: another thread runs it
  */
 int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit);
+/* Makes vmm_vcpu_run() return VMM_EXIT_INTR soon. [creator] */
+int vmm_vcpu_kick(struct vmm_vcpu *vcpu);
+/*
+ * Registers.  A running vCPU is stopped at an instruction boundary for the
+ * length of the call.
+ */
 int vmm_vcpu_get_reg(struct vmm_vcpu *vcpu, enum vmm_reg reg, uint64_t *valp);
 int vmm_vcpu_set_reg(struct vmm_vcpu *vcpu, enum vmm_reg reg, uint64_t val);
 int vmm_vcpu_get_seg(struct vmm_vcpu *vcpu, enum vmm_segreg seg,
     struct vmm_seg *segp);
 int vmm_vcpu_set_seg(struct vmm_vcpu *vcpu, enum vmm_segreg seg,
     const struct vmm_seg *segp);
+/* All of them as of one moment. */
+int vmm_vcpu_get_regs(struct vmm_vcpu *vcpu, struct vmm_regs *regs);
+/* Guest linear to physical address by the guest's tables, without setting
+ * bits in them. access: one VMM_PROT_*. => -EFAULT: not mapped so */
+int vmm_vcpu_gva_to_gpa(struct vmm_vcpu *vcpu, gva_t gva, int access,
+    gpa_t *gpap);
+
+/* Names as in the manuals ("rax", "gdtr"), NULL beyond the end. */
+const char *vmm_reg_name(enum vmm_reg reg);
+const char *vmm_segreg_name(enum vmm_segreg seg);
 
 /* --- interrupts and platform ------------------------------------------ */
 
-/* I/O APIC pins 0-23; ISA IRQs 0-15 also reach the 8259 pair. */
+/* I/O APIC pins 0-23; ISA IRQs 0-15 also reach the 8259 pair. [creator] */
 int vmm_irq_assert(struct vmm *vmm, unsigned pin);
 int vmm_irq_deassert(struct vmm *vmm, unsigned pin);
 int vmm_msi(struct vmm *vmm, uint64_t addr, uint32_t data);
 int vmm_inject_nmi(struct vmm *vmm, unsigned vcpu);
-/* The ACPI power button (fixed event). */
+/*
+ * Writes the tables by which a guest finds its platform (ACPI) into guest
+ * memory, and says where they are.  After vmm_setup_memory(), before the guest
+ * runs. [creator]
+ */
+#define VMM_MAXRANGES 8
+struct vmm_firmware {
+	uint32_t size; /* of this record */
+	uint32_t nrange;
+	gpa_t rsdp; /* ACPI root pointer */
+	struct {
+		gpa_t gpa;
+		uint64_t len;
+		uint32_t type; /* as in E820: 2 reserved, 3 ACPI, 4 NVS */
+		uint32_t reserved;
+	} range[VMM_MAXRANGES]; /* not for the guest's use as RAM */
+};
+int vmm_setup_firmware(struct vmm *vmm, struct vmm_firmware *fw);
+/* The ACPI power button (fixed event). => -EAGAIN: the guest does not listen
+ * for it */
 int vmm_power_button(struct vmm *vmm);
+
+/* --- statistics ------------------------------------------------------- */
+
+/*
+ * Counters of one vCPU, or of the machine (vcpu -1).  Fills up to n records of
+ * st; *countp says how many there are, which may be more.
+ */
+int vmm_get_stats(struct vmm *vmm, int vcpu, struct vmm_stat *st, unsigned n,
+    unsigned *countp);
 
 #ifdef __cplusplus
 }
