@@ -242,7 +242,7 @@ console_flush(struct console *c)
 }
 
 unsigned
-console_poll_prepare(struct console *c, struct pollfd pfd[2])
+console_poll_prepare(struct console *c, struct pollfd *pfd)
 {
 	unsigned n = 0;
 

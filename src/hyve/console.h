@@ -40,8 +40,9 @@ void console_put(struct console *c, const void *buf, size_t len);
 void console_set_wake(struct console *c, void (*wake)(void *), void *arg);
 void console_stop(struct console *c);
 
-/* The main loop's side: which descriptors it waits for, what came. */
-unsigned console_poll_prepare(struct console *c, struct pollfd pfd[2]);
+/* The main loop's side: which descriptors it waits for (at most two), what
+ * came. */
+unsigned console_poll_prepare(struct console *c, struct pollfd *pfd);
 enum console_event console_poll_done(struct console *c,
     const struct pollfd *pfd, unsigned n);
 /* Bytes typed for the guest: take up to n of them.  => any one thread */
