@@ -23,6 +23,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct vmm;
 struct vmm_vcpu;
@@ -100,8 +101,8 @@ int vmm_reinit(struct vmm *vmm);
  * => -EINVAL: size 0, not of whole pages or beyond the physical address
  *    space; -EEXIST: again; -ENOMEM */
 int vmm_setup_memory(struct vmm *vmm, uint64_t size, unsigned flags);
-uint64_t vmm_lowmem_size(struct vmm *vmm);
-uint64_t vmm_highmem_size(struct vmm *vmm);
+uint64_t vmm_lowmem_size(const struct vmm *vmm);
+uint64_t vmm_highmem_size(const struct vmm *vmm);
 
 /*
  * Segments and their maps; all checks and errors in vmm-memory(7).  A segment
@@ -220,6 +221,7 @@ int vmm_power_button(struct vmm *vmm);
 int vmm_get_stats(struct vmm *vmm, int vcpu, struct vmm_stat *st, unsigned n,
     unsigned *countp);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

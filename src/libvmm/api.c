@@ -11,8 +11,8 @@
 
 #include "libvmm/client.h"
 #include "libvmm/libvmm_int.h"
+#include "libvmm/plat.h"
 #include "libvmm/server.h"
-#include "platform/platform.h"
 #include "vmm/memseg.h"
 #include "vmm/stats.h"
 
@@ -114,7 +114,7 @@ api_create_machine(struct vmm *vmm, const struct vmm_config *cfg)
 	error = machine_create(&mc, &vmm->m);
 	if (error != 0)
 		return api_errno(error, "cannot make the machine");
-	error = platform_create(vmm->m, &vmm->plat);
+	error = plat_create(vmm);
 	if (error != 0)
 		return api_errno(error, "cannot make the platform");
 	return 0;
@@ -212,7 +212,7 @@ vmm_close(struct vmm *vmm)
 	if (vmm->server != NULL)
 		server_stop(vmm->server);
 	if (vmm->plat != NULL)
-		platform_destroy(vmm->plat);
+		plat_destroy(vmm);
 	if (vmm->m != NULL)
 		machine_destroy(vmm->m);
 	if (vmm->has_dir)
@@ -305,7 +305,7 @@ vmm_reinit(struct vmm *vmm)
 		return api_errno(-ENOTSUP, vmm->name);
 	error = machine_reinit(vmm->m);
 	if (error == 0)
-		platform_reset(vmm->plat);
+		plat_reset(vmm);
 	return api_errno(error, vmm->name);
 }
 

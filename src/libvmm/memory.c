@@ -48,24 +48,37 @@ vmm_setup_memory(struct vmm *vmm, uint64_t size, unsigned flags)
 	return api_errno(error, "guest memory");
 }
 
-uint64_t
-vmm_lowmem_size(struct vmm *vmm)
+/* => false: the connection failed */
+static bool
+memory_remote_info(const struct vmm *vmm, struct vmm_info *info)
 {
-	struct vmm_info info = { .size = sizeof(info) };
+	struct client_call call = {
+		.op = PROTO_INFO,
+		.reply = info,
+		.cap = sizeof(*info),
+	};
 
-	if (vmm->client == NULL)
-		return memseg_lowmem(vmm->m);
-	return vmm_get_info(vmm, &info) == 0 ? info.lowmem : 0;
+	return client_call_exact(vmm->client, &call) == 0;
 }
 
 uint64_t
-vmm_highmem_size(struct vmm *vmm)
+vmm_lowmem_size(const struct vmm *vmm)
 {
-	struct vmm_info info = { .size = sizeof(info) };
+	struct vmm_info info;
+
+	if (vmm->client == NULL)
+		return memseg_lowmem(vmm->m);
+	return memory_remote_info(vmm, &info) ? info.lowmem : 0;
+}
+
+uint64_t
+vmm_highmem_size(const struct vmm *vmm)
+{
+	struct vmm_info info;
 
 	if (vmm->client == NULL)
 		return memseg_highmem(vmm->m);
-	return vmm_get_info(vmm, &info) == 0 ? info.highmem : 0;
+	return memory_remote_info(vmm, &info) ? info.highmem : 0;
 }
 
 int
@@ -245,4 +258,26 @@ vmm_gpa_write(struct vmm *vmm, gpa_t gpa, const void *buf, uint64_t len,
 	if (donep != NULL)
 		*donep = done;
 	return api_errno(error, "guest memory");
+}
+
+int
+vmm_get_gpa_pmap(struct vmm *vmm, gpa_t gpa, uint64_t pte[4],
+    unsigned *countp)
+{
+	struct client_call call = {
+		.op = PROTO_GPA_PMAP,
+		.arg = { gpa },
+		.reply = pte,
+		.cap = 4 * sizeof(pte[0]),
+	};
+	int error;
+
+	if (vmm->client == NULL) {
+		*countp = memseg_entries(vmm->m, gpa, pte);
+		return 0;
+	}
+	error = client_call(vmm->client, &call);
+	if (error == 0)
+		*countp = (unsigned)(call.got / sizeof(pte[0]));
+	return api_errno(error, "nested page tables");
 }

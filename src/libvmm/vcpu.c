@@ -9,7 +9,6 @@
 
 #include "libvmm/client.h"
 #include "libvmm/libvmm_int.h"
-#include "platform/platform.h"
 
 int
 vmm_vcpu_open(struct vmm *vmm, unsigned id, struct vmm_vcpu **vcpup)

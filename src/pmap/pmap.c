@@ -286,6 +286,25 @@ pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp)
 	return true;
 }
 
+unsigned
+pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4])
+{
+	_Atomic uint64_t *t = pm->root;
+	unsigned n = 0;
+
+	if (gpa >= 1ul << 48)
+		return 0;
+	for (int shift = 39; shift >= 12; shift -= 9) {
+		pte[n] = atomic_load_explicit(&t[(gpa >> shift) & 511],
+		    memory_order_acquire);
+		if ((pte[n++] & 7) == 0 || shift == 12 ||
+		    (shift < 39 && (pte[n - 1] & pm->f->large) != 0))
+			break;
+		t = PHYS_TO_DMAP(pte[n - 1] & PMAP_ADDR);
+	}
+	return n;
+}
+
 int
 pmap_walk(struct pmap *pm, gpa_t gpa, int access, struct pmap_walk *w)
 {

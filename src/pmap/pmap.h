@@ -106,6 +106,9 @@ void pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn,
 /* Takes rights away; never gives. */
 void pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot);
 bool pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp);
+/* The entries that translate gpa, from the root down to a leaf or an entry that
+ * is not valid; lock-free, a look only. => how many, up to four */
+unsigned pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4]);
 /* Every translation cached before the call is gone when it returns. */
 void pmap_invalidate(struct pmap *pm);
 

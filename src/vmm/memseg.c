@@ -242,6 +242,12 @@ memseg_getnext(struct machine *m, gpa_t gpa, struct vmm_memmap *out)
 	return best != NULL ? 0 : -ENOENT;
 }
 
+unsigned
+memseg_entries(struct machine *m, gpa_t gpa, uint64_t pte[4])
+{
+	return pmap_entries(vmspace_pmap(m->vms), gpa, pte);
+}
+
 /* One segment without the hole: what lies above 4 GB follows at 3 GB. */
 static int
 memseg_setup_locked(struct machine *m, uint64_t size,

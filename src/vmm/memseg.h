@@ -34,6 +34,10 @@ int memseg_mmap(struct machine *m, gpa_t gpa, int segid, uint64_t segoff,
 int memseg_munmap(struct machine *m, gpa_t gpa, uint64_t len);
 int memseg_getnext(struct machine *m, gpa_t gpa, struct vmm_memmap *map);
 
+/* The nested table entries that translate gpa, from the root, up to four.
+ * => how many; racy by design */
+unsigned memseg_entries(struct machine *m, gpa_t gpa, uint64_t pte[4]);
+
 /* sysmem of size bytes, mapped below 3 GB and above 4 GB; once.
  * => 0; -EINVAL; -EEXIST; -ENOMEM */
 int memseg_setup(struct machine *m, uint64_t size, unsigned flags);

@@ -70,6 +70,15 @@ vmspace_pmap(struct vmspace *vms)
 	return NULL;
 }
 
+unsigned
+pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4])
+{
+	(void)pm;
+	(void)gpa;
+	(void)pte;
+	return 0;
+}
+
 static int
 fake_object(uint64_t len, int fd, struct vm_object **objp)
 {
