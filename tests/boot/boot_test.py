@@ -166,6 +166,15 @@ def case_linux_pvh(arg):
     check_linux(linux(arg, SHOW, kernel=vmlinux(arg)))
 
 
+def case_linux_smp(arg):
+    """Four vCPUs come up and work side by side."""
+    text = linux(arg, SHOW + "; work -j 4 -s 20 mix btree atomic; grep -c ^processor "
+                 "/proc/cpuinfo", "-c", "4")
+    check_linux(text)
+    check(re.search("^4$", text, re.M), "not four vCPUs")
+    check(len(re.findall("^WORK ", text, re.M)) == 3, "the workloads did not end")
+
+
 def case_linux_reboot(arg):
     linux(arg, "echo MARK", end="reboot", status=RESET)
 
