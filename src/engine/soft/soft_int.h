@@ -230,8 +230,11 @@ enum soft_class {
 	SOFT_C_STRING,	/* MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS */
 	SOFT_C_FPUMEM,	/* FXSAVE.., XSAVE.., FNSAVE, FRSTOR, FLDENV.. */
 	SOFT_C_GATHER,	/* VPGATHER*, MASKMOV*, VMASKMOV*, XLAT, BOUND: implicit or
-			 * several memory operands, in C or by pieces */
-	SOFT_C_SYS,	/* all else: far, privileged, CPUID, IO, segments... */
+			 * several memory operands, in C or by pieces; BT, BTS,
+			 * BTR, BTC of memory with a bit number in a register,
+			 * which reaches beyond the memory operand */
+	SOFT_C_SYS,	/* all else: far, privileged, CPUID, IO, segments, CLD
+			 * and STD; 32-bit only: AAA..DAS, SALC, ARPL */
 };
 
 struct soft_insn {
@@ -266,6 +269,9 @@ struct soft_insn {
  */
 int soft_decode(const uint8_t *bytes, size_t avail, uint32_t mode_key,
     struct soft_insn *in);
+/* => number of a general register of any width in the instruction encoding
+ *    (AH is 0, as AL), or -1 */
+int soft_gpr_number(ZydisRegister r);
 
 /* --- recode.c (CODE) -------------------------------------------------- */
 
