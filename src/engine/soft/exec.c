@@ -69,17 +69,21 @@ exec_native_kind(const struct soft_insn *in)
 	switch (in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_LEA:
 		return EXEC_K_LEA;
+	default:
+		break;
+	}
+	if (in->memop < 0)
+		return EXEC_K_REG;
+	return in->mem_access != 0 ? EXEC_K_MEM : EXEC_K_NOP;
+}
+
+static enum exec_kind
+exec_sys_kind(const struct soft_insn *in)
+{
+	switch (in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_CLD:
 	case ZYDIS_MNEMONIC_STD:
 		return EXEC_K_DF;
-	case ZYDIS_MNEMONIC_BT:
-	case ZYDIS_MNEMONIC_BTS:
-	case ZYDIS_MNEMONIC_BTR:
-	case ZYDIS_MNEMONIC_BTC:
-		if (in->memop >= 0 &&
-		    in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
-			return EXEC_K_BIT;
-		break;
 	case ZYDIS_MNEMONIC_AAA:
 	case ZYDIS_MNEMONIC_AAS:
 	case ZYDIS_MNEMONIC_AAM:
@@ -88,12 +92,45 @@ exec_native_kind(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_DAS:
 	case ZYDIS_MNEMONIC_SALC:
 		return EXEC_K_ASCII;
+	case ZYDIS_MNEMONIC_PUSH: /* of a segment register */
+		return EXEC_K_STACK;
 	default:
-		break;
+		return EXEC_K_SYS;
 	}
-	if (in->memop < 0)
-		return EXEC_K_REG;
-	return in->mem_access != 0 ? EXEC_K_MEM : EXEC_K_NOP;
+}
+
+static enum exec_kind
+exec_pieces_kind(const struct soft_insn *in)
+{
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		return EXEC_K_BIT;
+	default:
+		return EXEC_K_PIECES;
+	}
+}
+
+/*
+ * Segment of an operand that is implicit (strings, XLAT, MASKMOV): of the one
+ * that a prefix can change, so not of what a string instruction finds at rDI.
+ */
+static uint8_t
+exec_implicit_seg(const struct soft_insn *in)
+{
+	for (unsigned i = 0; i < in->zi.operand_count; i++) {
+		const ZydisDecodedOperand *op = &in->op[i];
+
+		if (op->type != ZYDIS_OPERAND_TYPE_MEMORY ||
+		    (in->cls == SOFT_C_STRING &&
+		    exec_gpr(op->mem.base) == VMM_REG_RDI))
+			continue;
+		if (op->mem.segment != ZYDIS_REGISTER_NONE)
+			return (uint8_t)(op->mem.segment - ZYDIS_REGISTER_ES);
+	}
+	return VMM_SEG_DS;
 }
 
 static void
@@ -122,8 +159,6 @@ exec_prepare(struct exec_op *x, const struct soft_insn *in)
 		[SOFT_C_STACK] = EXEC_K_STACK,
 		[SOFT_C_STRING] = EXEC_K_STRING,
 		[SOFT_C_FPUMEM] = EXEC_K_FPUMEM,
-		[SOFT_C_GATHER] = EXEC_K_PIECES,
-		[SOFT_C_SYS] = EXEC_K_SYS,
 	};
 
 	x->in = in;
@@ -132,8 +167,21 @@ exec_prepare(struct exec_op *x, const struct soft_insn *in)
 	x->vec = in->fpu || in->sse || in->avx;
 	if (in->memop >= 0)
 		exec_prepare_ea(&x->ea, in);
-	x->kind = in->cls == SOFT_C_NATIVE ? (uint8_t)exec_native_kind(in) :
-	    kinds[in->cls];
+	x->seg = in->memop >= 0 ? in->mem_seg : exec_implicit_seg(in);
+	switch (in->cls) {
+	case SOFT_C_NATIVE:
+		x->kind = (uint8_t)exec_native_kind(in);
+		break;
+	case SOFT_C_SYS:
+		x->kind = (uint8_t)exec_sys_kind(in);
+		break;
+	case SOFT_C_GATHER:
+		x->kind = (uint8_t)exec_pieces_kind(in);
+		break;
+	default:
+		x->kind = kinds[in->cls];
+		break;
+	}
 }
 
 uint64_t
@@ -162,6 +210,25 @@ soft_ea(const struct soft_cpu *cpu, const struct soft_insn *in)
 
 /* --- native instructions ----------------------------------------------- */
 
+/* An x87 exception waits, and in is an instruction that takes it. */
+static bool
+exec_x87_pending(const struct soft_cpu *cpu, const struct soft_insn *in)
+{
+	if (!(cpu->xsave[2] & 0x80))
+		return false;
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_FNINIT:
+	case ZYDIS_MNEMONIC_FNCLEX:
+	case ZYDIS_MNEMONIC_FNSTCW:
+	case ZYDIS_MNEMONIC_FNSTSW:
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		return false;
+	default:
+		return true;
+	}
+}
+
 int
 exec_vec_check(struct soft_cpu *cpu, const struct soft_insn *in)
 {
@@ -187,6 +254,9 @@ exec_vec_check(struct soft_cpu *cpu, const struct soft_insn *in)
 	}
 	if (cpu->cr0 & EXEC_CR0_TS)
 		return soft_raise(cpu, SOFT_EXC_NM);
+	/* Before any memory operand is looked at. */
+	if (in->fpu && exec_x87_pending(cpu, in))
+		return soft_raise(cpu, SOFT_EXC_MF);
 	return SOFT_OK;
 }
 

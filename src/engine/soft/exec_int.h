@@ -42,6 +42,7 @@ struct exec_op {
 	uint32_t thunk;	    /* slot, valid if thunk_gen is the current one */
 	uint32_t thunk_gen; /* 0: none */
 	uint8_t kind;	    /* enum exec_kind */
+	uint8_t seg;	    /* of the memory operand, implicit ones too */
 	bool vec;	    /* checks of CR0, CR4, XCR0, and live vector state */
 };
 

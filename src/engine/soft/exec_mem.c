@@ -147,12 +147,7 @@ exec_thunk_cross(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n,
 	unsigned n0 = VMM_PAGE_SIZE - (la & VMM_PAGE_MASK);
 	int access = x->in->mem_access, ret;
 	uint8_t *b = cpu->bounce + (la & 63);
-	bool locked = access & VMM_PROT_WRITE && access & VMM_PROT_READ;
 
-	if (locked) {
-		pthread_once(&exec_split_once, exec_split_init);
-		lock_acquire(&exec_split_lock);
-	}
 	memcpy(b, p[0], n0);
 	memcpy(b + n0, p[1], n - n0);
 	ret = exec_thunk_run(cpu, x, b);
@@ -160,8 +155,19 @@ exec_thunk_cross(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n,
 		memcpy(p[0], b, n0);
 		memcpy(p[1], b + n0, n - n0);
 	}
-	if (locked)
-		lock_release(&exec_split_lock);
+	return ret;
+}
+
+static int
+exec_thunk_cross_locked(struct soft_cpu *cpu, struct exec_op *x, gva_t la,
+    unsigned n, void *p[2])
+{
+	int ret;
+
+	pthread_once(&exec_split_once, exec_split_init);
+	lock_acquire(&exec_split_lock);
+	ret = exec_thunk_cross(cpu, x, la, n, p);
+	lock_release(&exec_split_lock);
 	return ret;
 }
 
@@ -182,6 +188,8 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 	}
 	if ((la & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE) {
 		ret = exec_two_ptrs(cpu, la, n, access, p);
+		if (ret == SOFT_OK && access == VMM_PROT_RW)
+			return exec_thunk_cross_locked(cpu, x, la, n, p);
 		if (ret == SOFT_OK)
 			return exec_thunk_cross(cpu, x, la, n, p);
 		if (ret != SOFT_SLOW)
@@ -228,18 +236,47 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 	return ret;
 }
 
+/*
+ * A page fault at a misaligned operand: an instruction that demands alignment
+ * would not have come that far.  Whether it does, it shows on the bounce
+ * buffer.  => SOFT_FAULT with the exception to deliver
+ */
+static int
+exec_thunk_misaligned(struct soft_cpu *cpu, struct exec_op *x, gva_t la)
+{
+	struct soft_exc exc = cpu->exc;
+	struct exec_saved *saved;
+
+	saved = malloc(sizeof(*saved));
+	if (saved == NULL)
+		return -ENOMEM;
+	exec_save(cpu, x, saved);
+	memset(cpu->bounce, 0, 128);
+	if (exec_thunk_run(cpu, x, cpu->bounce + (la & 63)) != SOFT_FAULT ||
+	    cpu->exc.vector != SOFT_EXC_GP)
+		cpu->exc = exc;
+	exec_restore(cpu, x, saved);
+	free(saved);
+	return SOFT_FAULT;
+}
+
 int
 exec_thunk_mem(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 {
 	void *p;
 	int ret;
 
-	if ((la & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE)
-		return exec_thunk_slow(cpu, x, la, n);
-	ret = exec_ptr(cpu, la, n, x->in->mem_access, &p);
-	if (ret == SOFT_OK)
-		return exec_thunk_run(cpu, x, p);
-	if (ret == SOFT_SLOW)
-		return exec_thunk_slow(cpu, x, la, n);
+	if ((la & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE) {
+		ret = exec_thunk_slow(cpu, x, la, n);
+	} else {
+		ret = exec_ptr(cpu, la, n, x->in->mem_access, &p);
+		if (ret == SOFT_OK)
+			return exec_thunk_run(cpu, x, p);
+		if (ret == SOFT_SLOW)
+			ret = exec_thunk_slow(cpu, x, la, n);
+	}
+	if (ret == SOFT_FAULT && cpu->exc.vector == SOFT_EXC_PF &&
+	    (n == 16 || n == 32) && la & (n - 1))
+		return exec_thunk_misaligned(cpu, x, la);
 	return ret;
 }

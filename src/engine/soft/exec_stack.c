@@ -139,6 +139,7 @@ exec_branch(struct soft_cpu *cpu, struct exec_op *x)
 	uint64_t next = exec_next(cpu, in), target, count = 0, sp;
 	unsigned n = in->opsize;
 	bool taken = true;
+	gva_t la;
 	int ret;
 
 	if (x->kind == EXEC_K_RET) {
@@ -160,6 +161,15 @@ exec_branch(struct soft_cpu *cpu, struct exec_op *x)
 	case EXEC_K_LOOP:
 		taken = exec_loop(cpu, in, &count);
 		break;
+	}
+	if (x->kind == EXEC_K_CALL) {
+		/* A fault of the push comes before one of the target. */
+		ret = exec_linear(cpu, VMM_SEG_SS, exec_sp(cpu, -(int64_t)n),
+		    n, VMM_PROT_WRITE, &la);
+		if (ret == SOFT_OK)
+			ret = exec_probe(cpu, la, n, VMM_PROT_WRITE);
+		if (ret != SOFT_OK)
+			return ret;
 	}
 	if (taken) {
 		ret = exec_target(cpu, target);

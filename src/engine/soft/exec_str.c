@@ -389,7 +389,7 @@ exec_string(struct soft_cpu *cpu, struct exec_op *x)
 	if (ports && s.size == 8)
 		s.size = 4;
 	s.shift = (unsigned)__builtin_ctz(s.size);
-	s.seg = in->mem_seg;
+	s.seg = x->seg;
 	s.abytes = in->addrsize;
 	s.amask = exec_mask(s.abytes);
 	s.down = cpu->rflags_sys & SOFT_FL_DF;

@@ -109,12 +109,11 @@ vec_gather_run(struct soft_cpu *cpu, struct exec_op *x, struct vec_gather g)
 	base = (uint64_t)x->ea.disp;
 	if (x->ea.base >= 0)
 		base += cpu->gpr[x->ea.base];
-	for (i = 0; i < n; i++)
-		memset(mask.b + i * g.esize, vec_sign(&mask, i, g.esize) ?
-		    0xff : 0, g.esize);
 	for (i = 0; i < n; i++) {
-		if (!vec_sign(&mask, i, g.esize))
+		if (!vec_sign(&mask, i, g.esize)) {
+			memset(mask.b + i * g.esize, 0, g.esize);
 			continue;
+		}
 		off = exec_sext(exec_get(idx.b + i * g.isize, g.isize),
 		    g.isize);
 		off = (base + (off << x->ea.shift)) & exec_mask(in->addrsize);
@@ -127,8 +126,6 @@ vec_gather_run(struct soft_cpu *cpu, struct exec_op *x, struct vec_gather g)
 	if (ret == SOFT_OK) {
 		memset(dst.b + n * g.esize, 0, 32 - n * g.esize);
 		memset(mask.b, 0, 32);
-	} else if (i == 0) {
-		return ret;
 	}
 	vec_put(cpu, rd, &dst);
 	vec_put(cpu, rm, &mask);
@@ -229,16 +226,22 @@ vec_enter_mmx(struct soft_cpu *cpu)
 	cpu->xsave[VEC_HEADER] |= 1;
 }
 
-/* MASKMOVQ, MASKMOVDQU, VMASKMOVDQU: bytes to DS:rDI */
+/*
+ * MASKMOVQ, MASKMOVDQU, VMASKMOVDQU: bytes to DS:rDI.  The whole block must be
+ * writable whatever the mask says (the manuals leave it open; AMD's do this).
+ */
 static int
 vec_maskmov_bytes(struct soft_cpu *cpu, struct exec_op *x)
 {
 	const struct soft_insn *in = x->in;
 	bool mmx = in->zi.mnemonic == ZYDIS_MNEMONIC_MASKMOVQ;
 	uint64_t amask = exec_mask(in->addrsize);
+	uint64_t off = cpu->gpr[VMM_REG_RDI] & amask;
+	unsigned n = mmx ? 8 : 16;
 	ZydisRegister reg[2] = { 0, 0 };
 	struct vec v[2];
 	unsigned i, k = 0;
+	gva_t la;
 	int ret;
 
 	/* The memory operand is implicit; the registers are the explicit two. */
@@ -260,25 +263,29 @@ vec_maskmov_bytes(struct soft_cpu *cpu, struct exec_op *x)
 		else
 			vec_get(cpu, r, &v[i]);
 	}
-	ret = vec_masked_store(cpu, in->mem_seg,
-	    cpu->gpr[VMM_REG_RDI] & amask, amask, &v[0], &v[1], 1,
-	    mmx ? 8 : 16);
-	if (ret == SOFT_OK && mmx)
+	if (mmx)
 		vec_enter_mmx(cpu);
+	ret = exec_linear(cpu, x->seg, off, n, VMM_PROT_WRITE, &la);
+	if (ret == SOFT_OK)
+		ret = exec_probe(cpu, la, n, VMM_PROT_WRITE);
+	if (ret == SOFT_OK)
+		ret = vec_masked_store(cpu, x->seg, off, amask, &v[0],
+		    &v[1], 1, n);
 	return ret == SOFT_OK ? exec_done(cpu, in) : ret;
 }
 
 /* --- XLAT, BOUND ------------------------------------------------------- */
 
 static int
-vec_xlat(struct soft_cpu *cpu, const struct soft_insn *in)
+vec_xlat(struct soft_cpu *cpu, const struct exec_op *x)
 {
+	const struct soft_insn *in = x->in;
 	uint64_t off, val;
 	int ret;
 
 	off = (cpu->gpr[VMM_REG_RBX] + (cpu->gpr[VMM_REG_RAX] & 0xff)) &
 	    exec_mask(in->addrsize);
-	ret = exec_load(cpu, in->mem_seg, off, 1, &val);
+	ret = exec_load(cpu, x->seg, off, 1, &val);
 	if (ret != SOFT_OK)
 		return ret;
 	exec_wreg(cpu, VMM_REG_RAX, 1, val);
@@ -334,7 +341,7 @@ exec_pieces(struct soft_cpu *cpu, struct exec_op *x)
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 		return vec_maskmov_bytes(cpu, x);
 	case ZYDIS_MNEMONIC_XLAT:
-		return vec_xlat(cpu, in);
+		return vec_xlat(cpu, x);
 	case ZYDIS_MNEMONIC_BOUND:
 		return vec_bound(cpu, x);
 	default:

@@ -14,6 +14,9 @@
  * record those.  A thunk's are replaced by the guest's own; what translated
  * code leaves is not exact, and is removed when the state is saved.
  *
+ * Pages are looked at in the order of AMD's processors; Intel's report the
+ * lowest address that faults.
+ *
  * Not emulated: FCS and FDS (stored as 0), the real-mode layout of FNSAVE and
  * FNSTENV, IGNNE and the external interrupt of CR0.NE = 0.
  */
@@ -191,7 +194,7 @@ fpu_insn(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE64:
 		f.store = true;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ZYDIS_MNEMONIC_FXRSTOR:
 	case ZYDIS_MNEMONIC_FXRSTOR64:
 		f.form = FPU_F_FXSAVE;
@@ -203,7 +206,7 @@ fpu_insn(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_XSAVEOPT:
 	case ZYDIS_MNEMONIC_XSAVEOPT64:
 		f.store = true;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ZYDIS_MNEMONIC_XRSTOR:
 	case ZYDIS_MNEMONIC_XRSTOR64:
 		f.form = FPU_F_XSAVE;
@@ -212,14 +215,14 @@ fpu_insn(const struct soft_insn *in)
 		break;
 	case ZYDIS_MNEMONIC_FNSTENV:
 		f.store = true;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ZYDIS_MNEMONIC_FLDENV:
 		f.form = FPU_F_ENV;
 		f.n = in->opsize == 2 ? 14 : 28;
 		break;
 	case ZYDIS_MNEMONIC_FNSAVE:
 		f.store = true;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ZYDIS_MNEMONIC_FRSTOR:
 		f.form = FPU_F_ENV;
 		f.n = in->opsize == 2 ? 94 : 108;
@@ -241,6 +244,9 @@ fpu_check(struct soft_cpu *cpu, const struct fpu_insn *f)
 	}
 	if (cpu->cr0 & EXEC_CR0_TS)
 		return soft_raise(cpu, SOFT_EXC_NM);
+	/* FRSTOR and FLDENV wait, before they look at memory. */
+	if (f->form == FPU_F_ENV && !f->store && cpu->xsave[2] & 0x80)
+		return soft_raise(cpu, SOFT_EXC_MF);
 	return SOFT_OK;
 }
 
@@ -262,6 +268,38 @@ fpu_run(struct soft_cpu *cpu, struct exec_op *x, uint64_t mask)
 	return ret;
 }
 
+/* The pages of the area, in the order that decides which fault is reported. */
+static int
+fpu_probe(struct soft_cpu *cpu, const struct fpu_insn *f, gva_t la)
+{
+	int access = f->store ? VMM_PROT_WRITE : VMM_PROT_READ;
+	gva_t last = la + f->n - 1;
+	int ret;
+
+	ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? last : la, 1, access);
+	if (ret == SOFT_OK)
+		ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? la : last, 1,
+		    access);
+	return ret;
+}
+
+/* An XRSTOR's header: what it may not hold here, though the host takes it. */
+static int
+fpu_header(struct soft_cpu *cpu, gva_t la)
+{
+	uint64_t h[2];
+	int ret;
+
+	ret = exec_probe(cpu, la, 1, VMM_PROT_READ);
+	if (ret == SOFT_OK)
+		ret = soft_read(cpu, la + FPU_HEADER, h, sizeof(h), false);
+	if (ret != SOFT_OK)
+		return ret;
+	if (h[0] & ~cpu->xcr0 || h[1] != 0)
+		return soft_raise_err(cpu, SOFT_EXC_GP, 0);
+	return SOFT_OK;
+}
+
 /* Writes bytes [from, to) of the bounce buffer to the area at la. */
 static int
 fpu_write(struct soft_cpu *cpu, gva_t la, unsigned from, unsigned to)
@@ -276,7 +314,7 @@ fpu_store(struct soft_cpu *cpu, struct exec_op *x, const struct fpu_insn *f,
 	bool l = cpu->mode_key & SOFT_KEY_L;
 	int ret;
 
-	ret = exec_probe(cpu, la, f->n, VMM_PROT_WRITE);
+	ret = fpu_probe(cpu, f, la);
 	if (ret != SOFT_OK)
 		return ret;
 	/* What the instruction leaves alone stays. */
@@ -311,22 +349,21 @@ fpu_load(struct soft_cpu *cpu, struct exec_op *x, const struct fpu_insn *f,
 {
 	bool l = cpu->mode_key & SOFT_KEY_L;
 	uint8_t xmm[128], ymmh[128];
-	uint64_t bv, comp;
-	int ret;
+	uint64_t bv;
+	int ret = SOFT_OK;
 
-	if (f->form == FPU_F_XSAVE) {
-		ret = soft_read(cpu, la, cpu->bounce, FPU_YMMH, false);
-		if (ret != SOFT_OK)
-			return ret;
-		memcpy(&bv, cpu->bounce + FPU_HEADER, sizeof(bv));
-		memcpy(&comp, cpu->bounce + FPU_HEADER + 8, sizeof(comp));
-		if (bv & ~cpu->xcr0 || comp != 0)
-			return soft_raise_err(cpu, SOFT_EXC_GP, 0);
-		if (f->n > FPU_YMMH)
-			ret = soft_read(cpu, la + FPU_YMMH,
-			    cpu->bounce + FPU_YMMH, f->n - FPU_YMMH, false);
-	} else {
+	if (f->form == FPU_F_XSAVE)
+		ret = fpu_header(cpu, la);
+	if (ret == SOFT_OK)
+		ret = fpu_probe(cpu, f, la);
+	if (ret == SOFT_OK)
 		ret = soft_read(cpu, la, cpu->bounce, f->n, false);
+	if (ret == SOFT_OK && f->form == FPU_F_XSAVE) {
+		/* Another vCPU may have changed it since. */
+		memcpy(&bv, cpu->bounce + FPU_HEADER, sizeof(bv));
+		bv &= cpu->xcr0;
+		memcpy(cpu->bounce + FPU_HEADER, &bv, sizeof(bv));
+		memset(cpu->bounce + FPU_HEADER + 8, 0, 8);
 	}
 	if (ret != SOFT_OK)
 		return ret;
