@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct engine_vm {
 	struct engine_vm_config cfg;
@@ -211,10 +212,9 @@ const struct engine_ops fake_engine = {
 	.tsc_hz = fake_tsc_hz,
 };
 
-/* The core picks engines by name; here there is only the fake one. */
+/* In place of engine/engine.c: the fake one stands for "soft". */
 const struct engine_ops *
 engine_lookup(const char *name)
 {
-	(void)name;
-	return NULL;
+	return strcmp(name, "soft") == 0 ? &fake_engine : NULL;
 }

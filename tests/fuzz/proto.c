@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Hostile bytes on the control socket, against a real machine (on the core's
+ * stand-in engine, which runs nothing): parse, answer, and check that an answer
+ * keeps to its length and the machine to its state.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../unit/fake.h"
+#include "libvmm/libvmm_int.h"
+#include "libvmm/server.h"
+#include "vmm/memseg.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static struct vmm *
+fuzz_machine(void)
+{
+	static struct vmm vmm;
+	struct machine_config mc = {
+		.name = "fuzz",
+		.ncpu = 2,
+		.engine = &fake_engine,
+	};
+
+	if (vmm.m == NULL) {
+		strcpy(vmm.name, "fuzz");
+		if (machine_create(&mc, &vmm.m) != 0 ||
+		    memseg_setup(vmm.m, 4ul << 20, 0) != 0)
+			abort();
+	}
+	return &vmm;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	static char out[sizeof(struct proto_reply) + PROTO_MAXDATA];
+	struct vmm *vmm = fuzz_machine();
+	struct proto_reply r;
+	struct proto_head h;
+	const void *payload;
+	size_t n;
+	long used;
+
+	while ((used = proto_parse(data, len, &h, &payload)) > 0) {
+		if ((size_t)used > len)
+			abort();
+		n = server_answer(vmm, &h, payload, out);
+		memcpy(&r, out, sizeof(r));
+		if (n > sizeof(out) || n != sizeof(r) + r.len || r.error > 0 ||
+		    r.magic != PROTO_MAGIC)
+			abort();
+		data += used;
+		len -= (size_t)used;
+	}
+	return 0;
+}
