@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The core's counters, listed once: X(field, "dotted.name", "what it counts").
+ * The core's counters, listed once: X(field, name, what it counts).
  * vmmctl(1) documents the same names; tests/style/stats.sh compares.
  */
 
