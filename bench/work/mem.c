@@ -164,12 +164,12 @@ run_atomic(uint64_t n)
 }
 
 const struct work work_mem[] = {
-	{ "memcpy-4k", "mem", "byte", 4000ul << 20, run_memcpy_4k, NULL },
-	{ "memcpy-64k", "mem", "byte", 2000ul << 20, run_memcpy_64k, NULL },
-	{ "memcpy-1m", "mem", "byte", 1000ul << 20, run_memcpy_1m, NULL },
-	{ "movsb-4k", "mem", "byte", 1000ul << 20, run_movsb_4k, NULL },
-	{ "movsb-1m", "mem", "byte", 400ul << 20, run_movsb_1m, NULL },
-	{ "memset-64k", "mem", "byte", 3000ul << 20, run_memset, NULL },
+	{ "memcpy-4k", "mem", "byte", 1000ul << 20, run_memcpy_4k, NULL },
+	{ "memcpy-64k", "mem", "byte", 500ul << 20, run_memcpy_64k, NULL },
+	{ "memcpy-1m", "mem", "byte", 500ul << 20, run_memcpy_1m, NULL },
+	{ "movsb-4k", "mem", "byte", 250ul << 20, run_movsb_4k, NULL },
+	{ "movsb-1m", "mem", "byte", 150ul << 20, run_movsb_1m, NULL },
+	{ "memset-64k", "mem", "byte", 2000ul << 20, run_memset, NULL },
 	{ "string", "mem", "round", 300000, run_string, NULL },
 	{ "chase-64m", "mem", "load", 1500000, run_chase_64m, NULL },
 	{ "chase-32k", "mem", "load", 60000000, run_chase_32k, NULL },
