@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The local APIC (SDM vol. 3 chapter 11): xAPIC page and x2APIC MSRs over one
+ * set of registers, numbered by their offset >> 4.
+ *
+ * Its lock guards all registers.  It is never held while another local APIC's
+ * lock is taken, or a vCPU is notified.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "platform/platform_int.h"
+
+#define LAPIC_VERSION 0x00050014u /* six LVT entries, integrated */
+#define LAPIC_BASE_EN (1u << 11)
+#define LAPIC_BASE_X2 (1u << 10)
+#define LAPIC_BASE_BSP (1u << 8)
+#define LAPIC_SVR_EN 0x100u
+#define LAPIC_LVT_MASK (1u << 16)
+#define LAPIC_TIMER_MODE (3u << 17)
+#define LAPIC_TIMER_PERIODIC (1u << 17)
+#define LAPIC_TIMER_DEADLINE (2u << 17)
+
+#define LAPIC_BUS_NS 1 /* the timer's clock: 1 GHz before the divider */
+
+enum { LAPIC_FIXED, LAPIC_LOWEST, LAPIC_SMI, LAPIC_RES3, LAPIC_NMI,
+	LAPIC_INIT, LAPIC_SIPI, LAPIC_EXTINT };
+
+static const uint32_t lapic_lvt_mask[LAPIC_NLVT] = {
+	[LAPIC_LVT_TIMER] = 0x710ff, [LAPIC_LVT_THERMAL] = 0x117ff,
+	[LAPIC_LVT_PERF] = 0x117ff, [LAPIC_LVT_LINT0] = 0x1f7ff,
+	[LAPIC_LVT_LINT1] = 0x1f7ff, [LAPIC_LVT_ERROR] = 0x110ff,
+};
+
+static bool
+lapic_x2(const struct lapic *l)
+{
+	return (l->base & (LAPIC_BASE_EN | LAPIC_BASE_X2)) ==
+	    (LAPIC_BASE_EN | LAPIC_BASE_X2);
+}
+
+static int
+lapic_highest(const uint32_t r[8])
+{
+	for (int i = 7; i >= 0; i--)
+		if (r[i] != 0)
+			return i * 32 + 31 - __builtin_clz(r[i]);
+	return -1;
+}
+
+static uint32_t
+lapic_ppr(const struct lapic *l)
+{
+	int isr = lapic_highest(l->isr);
+	uint32_t top = isr < 0 ? 0 : (uint32_t)isr & 0xf0;
+
+	return (l->tpr & 0xf0) >= top ? l->tpr & 0xff : top;
+}
+
+static int
+lapic_pending_locked(const struct lapic *l)
+{
+	int v = lapic_highest(l->irr);
+
+	if (v < 0 || (l->svr & LAPIC_SVR_EN) == 0 || (l->base & LAPIC_BASE_EN) == 0 ||
+	    ((uint32_t)v & 0xf0) <= (lapic_ppr(l) & 0xf0))
+		return -1;
+	return v;
+}
+
+int
+lapic_pending(struct lapic *l)
+{
+	int v;
+
+	lock_acquire(&l->lock);
+	v = lapic_pending_locked(l);
+	lock_release(&l->lock);
+	return v;
+}
+
+int
+lapic_accept(struct lapic *l)
+{
+	int v;
+
+	lock_acquire(&l->lock);
+	v = lapic_pending_locked(l);
+	if (v >= 0) {
+		l->irr[v / 32] &= ~(1u << v % 32);
+		l->isr[v / 32] |= 1u << v % 32;
+	}
+	lock_release(&l->lock);
+	return v;
+}
+
+/* => the vCPU is to be notified */
+static bool
+lapic_set_irr(struct lapic *l, uint8_t v, bool level) LOCK_REQUIRES(&l->lock)
+{
+	if (v < 16) {
+		l->esr_pending |= 1 << 6;
+		return false;
+	}
+	if ((l->svr & LAPIC_SVR_EN) == 0 || (l->base & LAPIC_BASE_EN) == 0)
+		return false;
+	l->irr[v / 32] |= 1u << v % 32;
+	if (level)
+		l->tmr[v / 32] |= 1u << v % 32;
+	else
+		l->tmr[v / 32] &= ~(1u << v % 32);
+	return true;
+}
+
+/* --- timer ------------------------------------------------------------- */
+
+static uint64_t
+lapic_tick_ns(const struct lapic *l)
+{
+	unsigned d = ((l->dcr & 8) >> 1 | (l->dcr & 3)) + 1;
+
+	return (uint64_t)LAPIC_BUS_NS << (d & 7);
+}
+
+static void
+lapic_timer_arm(struct lapic *l) LOCK_REQUIRES(&l->lock)
+{
+	struct timer_queue *q = &l->p->tq;
+	uint64_t now = timer_now(q);
+
+	switch (l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) {
+	case LAPIC_TIMER_DEADLINE:
+		if (l->deadline == 0)
+			break;
+		{
+			uint64_t tsc = l->p->cb.tsc(l->p->cfg.arg, l->id), ns = 0;
+
+			if (l->deadline > tsc)
+				ns = (uint64_t)((unsigned __int128)
+				    (l->deadline - tsc) * 1000000000u /
+				    l->p->cfg.tsc_hz);
+			timer_set(q, &l->timer, now + ns);
+		}
+		return;
+	default:
+		if (l->icount == 0)
+			break;
+		timer_set(q, &l->timer,
+		    l->start + (uint64_t)l->icount * lapic_tick_ns(l));
+		return;
+	}
+	timer_cancel(q, &l->timer);
+}
+
+static void
+lapic_timer_fire(void *arg)
+{
+	struct lapic *l = arg;
+	uint32_t lvt;
+	uint64_t now = timer_now(&l->p->tq), period;
+	bool wake = false;
+
+	lock_acquire(&l->lock);
+	lvt = l->lvt[LAPIC_LVT_TIMER];
+	if ((lvt & LAPIC_TIMER_MODE) == LAPIC_TIMER_DEADLINE) {
+		if (l->deadline == 0 ||
+		    l->p->cb.tsc(l->p->cfg.arg, l->id) < l->deadline) {
+			lapic_timer_arm(l); /* cancelled, moved or early */
+			goto out;
+		}
+		l->deadline = 0;
+	} else {
+		period = (uint64_t)l->icount * lapic_tick_ns(l);
+		if (l->icount == 0 || now < l->start + period)
+			goto out;
+		if ((lvt & LAPIC_TIMER_MODE) == LAPIC_TIMER_PERIODIC) {
+			/* a late tick stands for all that were missed */
+			l->start += (now - l->start) / period * period;
+			lapic_timer_arm(l);
+		} else {
+			l->icount = 0;
+		}
+	}
+	if ((lvt & LAPIC_LVT_MASK) == 0) {
+		wake = lapic_set_irr(l, (uint8_t)lvt, false);
+		atomic_fetch_add_explicit(&l->timer_irqs, 1, memory_order_relaxed);
+	}
+out:
+	lock_release(&l->lock);
+	if (wake)
+		l->p->cb.notify(l->p->cfg.arg, l->id);
+}
+
+static uint32_t
+lapic_ccr(struct lapic *l)
+{
+	uint64_t n;
+
+	if (l->icount == 0 ||
+	    (l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) == LAPIC_TIMER_DEADLINE)
+		return 0;
+	n = (timer_now(&l->p->tq) - l->start) / lapic_tick_ns(l);
+	if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) == LAPIC_TIMER_PERIODIC)
+		n %= l->icount;
+	return n >= l->icount ? 0 : l->icount - (uint32_t)n;
+}
+
+/* --- delivery ---------------------------------------------------------- */
+
+static bool
+lapic_is_dest(struct lapic *l, uint32_t dest, bool logical)
+{
+	bool hit;
+
+	lock_acquire(&l->lock);
+	if (lapic_x2(l)) {
+		if (dest == 0xffffffff || (!logical && dest == 0xff))
+			hit = true;
+		else if (!logical)
+			hit = dest == l->id;
+		else
+			hit = dest >> 16 == l->id >> 4 &&
+			    (dest & 0xffff & 1u << (l->id & 15)) != 0;
+	} else if (dest == 0xff || dest == 0xffffffff) {
+		hit = true;
+	} else if (!logical) {
+		hit = dest == l->id;
+	} else if (l->dfr >> 28 == 0xf) {
+		hit = (dest & l->ldr >> 24) != 0;
+	} else {
+		hit = (dest >> 4 & 0xf) == l->ldr >> 28 &&
+		    (dest & l->ldr >> 24 & 0xf) != 0;
+	}
+	lock_release(&l->lock);
+	return hit;
+}
+
+static void
+lapic_deliver_one(struct lapic *l, unsigned mode, uint8_t vector, bool level)
+{
+	struct platform *p = l->p;
+	bool wake;
+
+	switch (mode) {
+	case LAPIC_FIXED:
+	case LAPIC_LOWEST:
+	case LAPIC_EXTINT:
+		lock_acquire(&l->lock);
+		wake = lapic_set_irr(l, vector, level);
+		lock_release(&l->lock);
+		if (wake)
+			p->cb.notify(p->cfg.arg, l->id);
+		break;
+	case LAPIC_NMI:
+		p->cb.nmi(p->cfg.arg, l->id);
+		break;
+	case LAPIC_INIT:
+		p->cb.init(p->cfg.arg, l->id);
+		break;
+	case LAPIC_SIPI:
+		p->cb.sipi(p->cfg.arg, l->id, vector);
+		break;
+	default:
+		break;
+	}
+}
+
+void
+lapic_deliver(struct platform *p, uint32_t dest, bool logical, unsigned mode,
+    uint8_t vector, bool level)
+{
+	for (unsigned i = 0; i < p->cfg.ncpu; i++) {
+		if (!lapic_is_dest(&p->lapic[i], dest, logical))
+			continue;
+		lapic_deliver_one(&p->lapic[i], mode, vector, level);
+		if (mode == LAPIC_LOWEST)
+			break;
+	}
+}
+
+static void
+lapic_send(struct lapic *l, uint64_t icr)
+{
+	struct platform *p = l->p;
+	unsigned mode = icr >> 8 & 7;
+	uint8_t vector = (uint8_t)icr;
+	uint32_t dest = lapic_x2(l) ? (uint32_t)(icr >> 32) : (uint32_t)(icr >> 56);
+
+	atomic_fetch_add_explicit(&l->ipis, 1, memory_order_relaxed);
+	/* INIT de-assert does nothing on these processors */
+	if (mode == LAPIC_INIT && (icr & 1 << 14) == 0 && (icr & 1 << 15) != 0)
+		return;
+	switch (icr >> 18 & 3) {
+	case 0:
+		lapic_deliver(p, dest, (icr & 1 << 11) != 0, mode, vector, false);
+		break;
+	case 1:
+		lapic_deliver_one(l, mode, vector, false);
+		break;
+	default:
+		for (unsigned i = 0; i < p->cfg.ncpu; i++)
+			if (i != l->id || (icr >> 18 & 3) == 2)
+				lapic_deliver_one(&p->lapic[i], mode, vector, false);
+	}
+}
+
+static void
+lapic_eoi(struct lapic *l)
+{
+	int v;
+	bool level = false;
+
+	lock_acquire(&l->lock);
+	v = lapic_highest(l->isr);
+	if (v >= 0) {
+		l->isr[v / 32] &= ~(1u << v % 32);
+		level = (l->tmr[v / 32] & 1u << v % 32) != 0;
+	}
+	lock_release(&l->lock);
+	atomic_fetch_add_explicit(&l->eois, 1, memory_order_relaxed);
+	if (level)
+		ioapic_eoi(l->p, (uint8_t)v);
+}
+
+/* --- registers --------------------------------------------------------- */
+
+static int
+lapic_lvt_index(unsigned reg)
+{
+	return reg >= 0x32 && reg <= 0x37 ? (int)reg - 0x32 : -1;
+}
+
+static int
+lapic_read(struct lapic *l, unsigned reg, uint32_t *valp)
+{
+	int error = 0;
+
+	lock_acquire(&l->lock);
+	switch (reg) {
+	case 0x02: *valp = lapic_x2(l) ? l->id : l->id << 24; break;
+	case 0x03: *valp = LAPIC_VERSION; break;
+	case 0x08: *valp = l->tpr; break;
+	case 0x09: *valp = 0; break;
+	case 0x0a: *valp = lapic_ppr(l); break;
+	case 0x0d:
+		*valp = lapic_x2(l) ? (l->id >> 4) << 16 | 1u << (l->id & 15) : l->ldr;
+		break;
+	case 0x0e: *valp = l->dfr; break;
+	case 0x0f: *valp = l->svr; break;
+	case 0x10 ... 0x17: *valp = l->isr[reg - 0x10]; break;
+	case 0x18 ... 0x1f: *valp = l->tmr[reg - 0x18]; break;
+	case 0x20 ... 0x27: *valp = l->irr[reg - 0x20]; break;
+	case 0x28: *valp = l->esr; break;
+	case 0x30: *valp = (uint32_t)l->icr; break;
+	case 0x31: *valp = (uint32_t)(l->icr >> 32); break;
+	case 0x32 ... 0x37: *valp = l->lvt[reg - 0x32]; break;
+	case 0x38: *valp = l->icount; break;
+	case 0x39: *valp = lapic_ccr(l); break;
+	case 0x3e: *valp = l->dcr; break;
+	default:
+		*valp = 0;
+		error = -EINVAL;
+	}
+	lock_release(&l->lock);
+	return error;
+}
+
+static int
+lapic_write(struct lapic *l, unsigned reg, uint32_t val)
+{
+	int i = lapic_lvt_index(reg);
+	bool look = false;
+	uint64_t icr;
+
+	if (reg == 0x0b) {
+		lapic_eoi(l);
+		l->p->cb.notify(l->p->cfg.arg, l->id);
+		return 0;
+	}
+	if (reg == 0x30) {
+		lock_acquire(&l->lock);
+		l->icr = (l->icr & ~0xfffffffful) | (val & ~(1u << 12));
+		icr = l->icr;
+		lock_release(&l->lock);
+		lapic_send(l, icr);
+		return 0;
+	}
+	lock_acquire(&l->lock);
+	switch (reg) {
+	case 0x02: break;
+	case 0x08:
+		l->tpr = val & 0xff;
+		look = true;
+		break;
+	case 0x0d: l->ldr = val & 0xff000000; break;
+	case 0x0e: l->dfr = val | 0x0fffffff; break;
+	case 0x0f:
+		l->svr = val & 0x1ff;
+		if ((val & LAPIC_SVR_EN) == 0)
+			for (unsigned k = 0; k < LAPIC_NLVT; k++)
+				l->lvt[k] |= LAPIC_LVT_MASK;
+		break;
+	case 0x28:
+		l->esr = l->esr_pending;
+		l->esr_pending = 0;
+		break;
+	case 0x31: l->icr = (uint32_t)l->icr | (uint64_t)val << 32; break;
+	case 0x32 ... 0x37:
+		val &= lapic_lvt_mask[i];
+		if ((l->svr & LAPIC_SVR_EN) == 0)
+			val |= LAPIC_LVT_MASK;
+		if (i == LAPIC_LVT_TIMER &&
+		    ((val ^ l->lvt[i]) & LAPIC_TIMER_MODE) != 0) {
+			l->deadline = 0;
+			l->icount = 0;
+		}
+		l->lvt[i] = val;
+		if (i == LAPIC_LVT_TIMER)
+			lapic_timer_arm(l);
+		break;
+	case 0x38:
+		if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) ==
+		    LAPIC_TIMER_DEADLINE)
+			break;
+		l->icount = val;
+		l->start = timer_now(&l->p->tq);
+		lapic_timer_arm(l);
+		break;
+	case 0x3e:
+		l->dcr = val & 0xb;
+		lapic_timer_arm(l);
+		break;
+	default:
+		lock_release(&l->lock);
+		return -EINVAL;
+	}
+	lock_release(&l->lock);
+	if (look)
+		l->p->cb.notify(l->p->cfg.arg, l->id);
+	return 0;
+}
+
+int
+lapic_mmio(struct lapic *l, uint64_t off, bool write, uint32_t *valp)
+{
+	if (lapic_x2(l) || (l->base & LAPIC_BASE_EN) == 0) {
+		if (!write)
+			*valp = ~0u;
+		return 0;
+	}
+	if (write)
+		(void)lapic_write(l, (unsigned)(off >> 4), *valp);
+	else if ((off & 15) == 0)
+		(void)lapic_read(l, (unsigned)(off >> 4), valp);
+	else
+		*valp = 0;
+	return 0;
+}
+
+static int
+lapic_set_base(struct lapic *l, uint64_t val)
+{
+	uint64_t old, mode = val & (LAPIC_BASE_EN | LAPIC_BASE_X2), omode;
+
+	if (mode == LAPIC_BASE_X2 || (val & 0xfff000fful) != PLATFORM_LAPIC_GPA)
+		return -EINVAL;
+	lock_acquire(&l->lock);
+	old = l->base;
+	omode = old & (LAPIC_BASE_EN | LAPIC_BASE_X2);
+	/* x2APIC is left only by switching off, and entered from xAPIC */
+	if ((omode == (LAPIC_BASE_EN | LAPIC_BASE_X2) && mode == LAPIC_BASE_EN) ||
+	    (omode == 0 && mode == (LAPIC_BASE_EN | LAPIC_BASE_X2))) {
+		lock_release(&l->lock);
+		return -EINVAL;
+	}
+	l->base = (val & ~(uint64_t)LAPIC_BASE_BSP) | (old & LAPIC_BASE_BSP);
+	lock_release(&l->lock);
+	return 0;
+}
+
+int
+lapic_rdmsr(struct lapic *l, uint32_t msr, uint64_t *valp)
+{
+	uint32_t v;
+	int error;
+
+	if (msr == 0x1b) {
+		lock_acquire(&l->lock);
+		*valp = l->base;
+		lock_release(&l->lock);
+		return 0;
+	}
+	if (msr == 0x6e0) {
+		lock_acquire(&l->lock);
+		*valp = l->deadline;
+		lock_release(&l->lock);
+		return 0;
+	}
+	if (msr < 0x800 || msr > 0x8ff)
+		return -ENXIO;
+	if (!lapic_x2(l) || msr == 0x80e || msr == 0x831)
+		return -EINVAL;
+	if (msr == 0x830) {
+		lock_acquire(&l->lock);
+		*valp = l->icr;
+		lock_release(&l->lock);
+		return 0;
+	}
+	error = lapic_read(l, msr - 0x800, &v);
+	*valp = v;
+	return error;
+}
+
+int
+lapic_wrmsr(struct lapic *l, uint32_t msr, uint64_t val)
+{
+	if (msr == 0x1b)
+		return lapic_set_base(l, val);
+	if (msr == 0x6e0) {
+		lock_acquire(&l->lock);
+		if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) ==
+		    LAPIC_TIMER_DEADLINE) {
+			l->deadline = val;
+			lapic_timer_arm(l);
+		}
+		lock_release(&l->lock);
+		return 0;
+	}
+	if (msr < 0x800 || msr > 0x8ff)
+		return -ENXIO;
+	if (!lapic_x2(l))
+		return -EINVAL;
+	switch (msr) {
+	case 0x802: case 0x803: case 0x80a: case 0x80d: case 0x80e:
+	case 0x810 ... 0x827: case 0x831: case 0x839:
+		return -EINVAL;
+	case 0x80b: case 0x828:
+		if (val != 0)
+			return -EINVAL;
+		break;
+	case 0x830:
+		lock_acquire(&l->lock);
+		l->icr = val & ~(1ul << 12);
+		lock_release(&l->lock);
+		lapic_send(l, val);
+		return 0;
+	case 0x83f:
+		lapic_deliver_one(l, LAPIC_FIXED, (uint8_t)val, false);
+		return val >> 8 != 0 ? -EINVAL : 0;
+	default:
+		if (val >> 32 != 0)
+			return -EINVAL;
+	}
+	return lapic_write(l, msr - 0x800, (uint32_t)val);
+}
+
+void
+lapic_reset(struct lapic *l, bool init)
+{
+	lock_acquire(&l->lock);
+	if (!init)
+		l->base = PLATFORM_LAPIC_GPA | LAPIC_BASE_EN |
+		    (l->id == 0 ? LAPIC_BASE_BSP : 0);
+	l->tpr = l->ldr = l->esr = l->esr_pending = 0;
+	l->dfr = ~0u;
+	l->svr = 0xff;
+	memset(l->irr, 0, sizeof(l->irr));
+	memset(l->isr, 0, sizeof(l->isr));
+	memset(l->tmr, 0, sizeof(l->tmr));
+	for (unsigned i = 0; i < LAPIC_NLVT; i++)
+		l->lvt[i] = LAPIC_LVT_MASK;
+	l->icr = 0;
+	l->icount = l->dcr = 0;
+	l->deadline = 0;
+	timer_cancel(&l->p->tq, &l->timer);
+	lock_release(&l->lock);
+}
+
+void
+lapic_create(struct platform *p, unsigned id)
+{
+	struct lapic *l = &p->lapic[id];
+
+	l->p = p;
+	l->id = id;
+	lock_init(&l->lock, "lapic", LOCK_RANK_LAPIC);
+	l->timer.fn = lapic_timer_fire;
+	l->timer.arg = l;
+	lapic_reset(l, false);
+}
+
+void
+lapic_destroy(struct lapic *l)
+{
+	timer_cancel(&l->p->tq, &l->timer);
+	lock_fini(&l->lock);
+}
