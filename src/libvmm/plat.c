@@ -8,21 +8,114 @@
 
 #include "libvmm/client.h"
 #include "libvmm/libvmm_int.h"
+#include "platform/platform.h"
+#include "vmm/hold.h"
 #include "vmm/vcpu.h"
+
+/* ACPI tables lie in the BIOS area, which the guest's map reserves. */
+#define PLAT_ACPI_GPA 0xe0000ul
+#define PLAT_ACPI_LEN 0x4000ul
+
+/* --- what the platform asks of the core --------------------------------- */
+
+static void
+plat_notify(void *arg, unsigned vcpu)
+{
+	vcpu_notify(((struct vmm *)arg)->m, vcpu);
+}
+
+static void
+plat_nmi(void *arg, unsigned vcpu)
+{
+	vcpu_nmi(((struct vmm *)arg)->m, vcpu);
+}
+
+static void
+plat_init(void *arg, unsigned vcpu)
+{
+	vcpu_init(((struct vmm *)arg)->m, vcpu);
+}
+
+static void
+plat_sipi(void *arg, unsigned vcpu, uint8_t vector)
+{
+	vcpu_sipi(((struct vmm *)arg)->m, vcpu, vector);
+}
+
+static void
+plat_suspend(void *arg, enum vmm_suspend how, int status)
+{
+	(void)machine_suspend(((struct vmm *)arg)->m, how, status);
+}
+
+static int
+plat_write(void *arg, gpa_t gpa, const void *buf, uint64_t len)
+{
+	return hold_write(((struct vmm *)arg)->m, gpa, buf, len, NULL);
+}
+
+static int
+plat_read(void *arg, gpa_t gpa, void *buf, uint64_t len)
+{
+	return hold_read(((struct vmm *)arg)->m, gpa, buf, len, NULL);
+}
+
+static uint64_t
+plat_tsc(void *arg, unsigned vcpu)
+{
+	return machine_tsc(((struct vmm *)arg)->m, vcpu);
+}
+
+static const struct platform_callbacks plat_callbacks = {
+	.notify = plat_notify,
+	.nmi = plat_nmi,
+	.init = plat_init,
+	.sipi = plat_sipi,
+	.suspend = plat_suspend,
+	.write = plat_write,
+	.read = plat_read,
+	.tsc = plat_tsc,
+};
+
+/* --- what the core asks of the platform --------------------------------- */
+
+static const struct machine_platform_ops plat_ops = {
+	.pio = platform_pio,
+	.mmio = platform_mmio,
+	.rdmsr = platform_rdmsr,
+	.wrmsr = platform_wrmsr,
+	.cpuid = platform_cpuid,
+	.intr_pending = platform_intr_pending,
+	.intr_accept = platform_intr_accept,
+	.cr8_get = platform_cr8_get,
+	.cr8_set = platform_cr8_set,
+	.vcpu_reset = platform_vcpu_reset,
+};
 
 int
 plat_create(struct vmm *vmm)
 {
-	(void)vmm;
-	return 0;
+	struct platform_config cfg = {
+		.cb = &plat_callbacks,
+		.arg = vmm,
+		.ncpu = machine_ncpu(vmm->m),
+		.tsc_hz = machine_tsc_hz(vmm->m),
+	};
+	int error = platform_create(&cfg, &vmm->plat);
+
+	if (error == 0)
+		machine_set_platform(vmm->m, &plat_ops, vmm->plat);
+	return error;
 }
 
 void
 plat_destroy(struct vmm *vmm)
 {
-	(void)vmm;
+	platform_destroy(vmm->plat);
+	vmm->plat = NULL;
 }
 
+/* machine_reinit() has reset the vCPUs, and with vCPU 0 the platform. */
 void
 plat_reset(struct vmm *vmm)
 {
@@ -32,23 +125,25 @@ plat_reset(struct vmm *vmm)
 int
 vmm_irq_assert(struct vmm *vmm, unsigned pin)
 {
-	(void)pin;
-	return api_errno(-ENOTSUP, vmm->name);
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(platform_irq_assert(vmm->plat, pin), vmm->name);
 }
 
 int
 vmm_irq_deassert(struct vmm *vmm, unsigned pin)
 {
-	(void)pin;
-	return api_errno(-ENOTSUP, vmm->name);
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(platform_irq_deassert(vmm->plat, pin), vmm->name);
 }
 
 int
 vmm_msi(struct vmm *vmm, uint64_t addr, uint32_t data)
 {
-	(void)addr;
-	(void)data;
-	return api_errno(-ENOTSUP, vmm->name);
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(platform_msi(vmm->plat, addr, data), vmm->name);
 }
 
 int
@@ -73,7 +168,7 @@ vmm_power_button(struct vmm *vmm)
 	if (vmm->client != NULL)
 		return api_errno(client_call_exact(vmm->client, &call),
 		    "power button");
-	return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(platform_power_button(vmm->plat), vmm->name);
 }
 
 int
@@ -83,7 +178,10 @@ vmm_setup_firmware(struct vmm *vmm, struct vmm_firmware *fw)
 		return api_errno(-ENOTSUP, vmm->name);
 	if (fw->size != sizeof(*fw))
 		return api_error(-EINVAL, "record of another version");
-	fw->nrange = 0;
-	fw->rsdp = 0;
-	return 0;
+	fw->nrange = 1;
+	fw->range[0].gpa = PLAT_ACPI_GPA;
+	fw->range[0].len = PLAT_ACPI_LEN;
+	fw->range[0].type = 3;
+	return api_errno(platform_acpi_build(vmm->plat, PLAT_ACPI_GPA,
+	    PLAT_ACPI_LEN, &fw->rsdp), vmm->name);
 }
