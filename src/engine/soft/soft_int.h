@@ -95,6 +95,11 @@ struct soft_exc {
 struct soft_vm;
 struct soft_block;
 
+#define SOFT_ITLB_SIZE 256u
+#define SOFT_NTLB_SIZE 1024u
+#define SOFT_FILTER_WORDS 64u
+#define SOFT_REPLAY_MAX 16u
+
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
 struct soft_jc_entry {
 	uint64_t va;   /* gva of the block ^ key; ~0 if empty */
@@ -147,20 +152,39 @@ struct soft_cpu {
 
 	struct soft_exc exc; /* valid on SOFT_FAULT */
 	struct vmm_exit exit; /* valid on SOFT_EXIT */
-	/* An I/O, MMIO or MSR exit being completed: the instruction runs
-	 * again and takes its data from here when address and size match. */
-	struct {
-		bool valid;
+	/*
+	 * Device accesses of the instruction at replay_rip that are done,
+	 * in order: when one of them had to leave run(), the instruction runs
+	 * again and takes the earlier ones from here (replay.c).
+	 */
+	struct soft_replay {
 		uint8_t kind; /* VMM_EXIT_* */
 		uint8_t bytes;
-		bool fault;
+		bool write;
+		bool fault; /* MSR: answered with #GP */
 		uint64_t addr, data;
-		/* parts of an access already done, for restart */
-		uint32_t done;
-	} replay;
+	} replay[SOFT_REPLAY_MAX];
+	uint32_t replay_n;   /* valid entries */
+	uint32_t replay_pos; /* next to be looked at by a re-run */
+	uint64_t replay_rip;
+	uint64_t replay_exec; /* st.exec of the instruction, see replay.c */
+	bool exit_pending;   /* cpu->exit waits for its answer */
 
 	uint64_t pmap_gen; /* generation the TLB is good for */
+	uint64_t pmap_seq; /* advances at every soft_enter(): host pointers
+			    * taken before are stale */
 	bool active;	   /* pmap_activate()d */
+
+	/* A store hit a page with translated code: see soft_smc_sync(). */
+	bool smc;
+	gpa_t smc_gpa;
+	uint32_t smc_len;
+
+	bool walk_quiet; /* soft_gva_to_gpa: no rights, no A/D */
+	bool tf_armed; /* RFLAGS.TF was set before the instruction */
+	uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
+	uint32_t phys_bits; /* MAXPHYADDR of the guest */
+	uint64_t gp_msr_reads, gp_msr_writes; /* of unknown MSRs */
 
 	/* Counters, for engine_ops.stats. */
 	struct {
@@ -174,6 +198,24 @@ struct soft_cpu {
 	struct soft_tlb_entry tlb[SOFT_MMU_COUNT][SOFT_TLB_SIZE];
 	/* which 64-entry chunks of each table have valid entries */
 	uint64_t tlb_used[SOFT_MMU_COUNT][SOFT_TLB_SIZE / 64 / 64];
+
+	/* regions that may have entries of large pages: see mmu.c */
+	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
+	uint64_t tlb_large1g[SOFT_FILTER_WORDS];
+	/* Translations for execution; valid while gen is itlb_gen. */
+	struct soft_itlb_entry {
+		uint64_t tag; /* gva page | 1 for CPL 3 */
+		gpa_t gpa;
+		const uint8_t *host; /* of the page */
+		uint64_t gen;
+	} itlb[SOFT_ITLB_SIZE];
+	uint64_t itlb_gen;
+	/* Nested translations, gpa page -> host page, for the guest walk;
+	 * dropped when the pmap's generation moves. */
+	struct soft_ntlb_entry {
+		uint64_t tag;  /* gpa page | 1 if writable (nested D set) */
+		uint64_t host; /* of the page */
+	} ntlb[SOFT_NTLB_SIZE];
 
 	/* Extended state: XSAVE standard format, host layout (AVX at 576). */
 	uint8_t xsave[1024] __attribute__((aligned(64)));
@@ -215,6 +257,8 @@ struct soft_vm {
 	struct soft_cpu *cpu[VMM_MAXCPU];
 	uint64_t tsc_hz;
 	bool translate; /* false: executor only */
+	bool intel;	/* vendor that CPUID reports: SYSRET, ... */
+	void *cpuid;	/* private to cpuid.c */
 	void *cache;	/* private to cache.c */
 };
 
@@ -332,6 +376,58 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva);
  * this vCPU any more. */
 void soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa);
 
+/* The same at a privilege level other than cpu->cpl (stacks of gates). */
+int soft_read_as(struct soft_cpu *cpu, gva_t gva, void *buf, unsigned n,
+    unsigned cpl);
+int soft_write_as(struct soft_cpu *cpu, gva_t gva, const void *buf,
+    unsigned n, unsigned cpl);
+/* PAE paging: loads the four PDPTEs from cr3. => SOFT_OK, FAULT (#GP), EXIT */
+int soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3);
+/* Walks the guest's tables as a debugger: no faults, no A/D.
+ * => 0 with *gpap, -EFAULT.  The cpu must not be in run(); may page in. */
+int soft_gva_to_gpa(struct soft_cpu *cpu, gva_t gva, int access, gpa_t *gpap);
+/*
+ * soft_enter() joins the pmap's active set, and drops what is cached if the
+ * generation has moved; soft_leave() saves live vector state and leaves the
+ * set.  Every upward callback is made between leave and enter; both are
+ * idempotent.  After soft_enter() no host pointer from before is valid.
+ */
+void soft_enter(struct soft_cpu *cpu);
+void soft_leave(struct soft_cpu *cpu);
+/* At a point where no host pointer is held: has the generation moved? flush
+ * and acknowledge. => true if it flushed */
+bool soft_pmap_sync(struct soft_cpu *cpu);
+void soft_smc_flush(struct soft_cpu *cpu);
+/*
+ * soft_write() and soft_ptr() set cpu->smc when they touch a page with
+ * translated code; the run loop calls this after each instruction that the
+ * executor ran. => true: code was dropped, treat SOFT_OK as SOFT_FLUSH
+ */
+static inline bool
+soft_smc_sync(struct soft_cpu *cpu)
+{
+	if (__builtin_expect(!cpu->smc, 1))
+		return false;
+	soft_smc_flush(cpu);
+	return true;
+}
+
+/* --- replay.c (SYS) --------------------------------------------------- */
+
+/* One device access, size 1, 2, 4 or 8 and naturally aligned.
+ * => SOFT_OK, SOFT_EXIT */
+int soft_mmio(struct soft_cpu *cpu, gpa_t gpa, unsigned n, bool write,
+    uint64_t *datap);
+int soft_pio(struct soft_cpu *cpu, uint16_t port, unsigned n, bool in,
+    uint32_t *datap);
+/* Takes the answer to cpu->exit from *exit: the first thing in vcpu_run. */
+void soft_replay_answer(struct soft_cpu *cpu, const struct vmm_exit *exit);
+/* Fills cpu->exit. => SOFT_EXIT */
+int soft_exit(struct soft_cpu *cpu, enum vmm_exit_reason reason);
+/* The engine cannot go on, with a line for the log. => SOFT_EXIT */
+int soft_exit_error(struct soft_cpu *cpu, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /* --- event.c (SYS) ---------------------------------------------------- */
 
 int soft_raise(struct soft_cpu *cpu, uint8_t vector); /* => SOFT_FAULT */
@@ -342,6 +438,71 @@ int soft_deliver(struct soft_cpu *cpu);
 /* Between instructions: pending NMI, interrupt, TF. => SOFT_OK: nothing;
  * SOFT_FLUSH: delivered one; SOFT_EXIT */
 int soft_check_events(struct soft_cpu *cpu);
+/*
+ * Runs exactly one instruction by soft_step(), with what surrounds one: the
+ * interrupt shadow ends after it, TF makes it trap, stores to code are
+ * followed.  The run loop uses it while cpu->intr_shadow or SOFT_KEY_TF.
+ * => as soft_step(), the exception not yet delivered
+ */
+int soft_step_one(struct soft_cpu *cpu);
+/* INT n, INT3, INTO, ICEBP: delivery with rip after the instruction.
+ * => SOFT_FLUSH, SOFT_FAULT, SOFT_EXIT */
+int soft_int(struct soft_cpu *cpu, uint8_t vector, uint64_t next_rip,
+    bool icebp);
+
+/* --- seg.c, far.c (SYS) ----------------------------------------------- */
+
+/* MOV and POP to a data segment register or SS, LDS..: all checks.
+ * => SOFT_OK, FLUSH (mode key changed), FAULT, EXIT; rip is the caller's */
+int soft_load_seg(struct soft_cpu *cpu, unsigned seg, uint16_t sel);
+/* Sets a segment cache without checks and keeps seg_base in step. */
+void soft_set_seg(struct soft_cpu *cpu, unsigned seg,
+    const struct vmm_seg *sp);
+int soft_far_jmp(struct soft_cpu *cpu, uint16_t sel, uint64_t off,
+    unsigned opsize, uint64_t next_rip);
+int soft_far_call(struct soft_cpu *cpu, uint16_t sel, uint64_t off,
+    unsigned opsize, uint64_t next_rip);
+int soft_far_ret(struct soft_cpu *cpu, unsigned opsize, unsigned pop);
+int soft_iret(struct soft_cpu *cpu, unsigned opsize);
+
+/* --- flags, for the executor (SYS-A) ---------------------------------- */
+
+/* All of RFLAGS from outside (IRET at CPL 0, set_reg): splits and updates
+ * the mode. */
+void soft_set_rflags(struct soft_cpu *cpu, uint64_t v);
+/* The image that PUSHF pushes (RF and VM clear). */
+uint64_t soft_pushf(const struct soft_cpu *cpu);
+/* POPF of opsize bytes with its privilege rules.
+ * => SOFT_OK, SOFT_FLUSH (TF, AC or IF changed), SOFT_FAULT */
+int soft_popf(struct soft_cpu *cpu, uint64_t v, unsigned opsize);
+
+/* --- msr.c, cpuid.c, regs.c (SYS) ------------------------------------- */
+
+/* => SOFT_OK, SOFT_FLUSH, SOFT_FAULT (#GP), SOFT_EXIT */
+int soft_rdmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t *valp);
+int soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t val);
+/* MOV to CR0, 3, 4, 8 with all checks. => SOFT_OK, FLUSH, FAULT, EXIT */
+int soft_set_cr(struct soft_cpu *cpu, unsigned cr, uint64_t val);
+uint64_t soft_tsc(const struct soft_cpu *cpu); /* as the guest reads it */
+int soft_cpuid_init(struct soft_vm *vm);
+void soft_cpuid_fini(struct soft_vm *vm);
+void soft_cpuid(struct soft_cpu *cpu, uint32_t leaf, uint32_t subleaf,
+    uint32_t regs[4]);
+/* Is this feature reported to the guest? word: enum soft_cpuid_word */
+enum soft_cpuid_word {
+	SOFT_CPUID_1_ECX, SOFT_CPUID_1_EDX, SOFT_CPUID_7_EBX,
+	SOFT_CPUID_7_ECX, SOFT_CPUID_7_EDX, SOFT_CPUID_81_ECX,
+	SOFT_CPUID_81_EDX, SOFT_CPUID_D1_EAX, SOFT_CPUID_WORDS
+};
+bool soft_has(const struct soft_vm *vm, enum soft_cpuid_word w, unsigned bit);
+uint64_t soft_host_tsc_hz(void);
+int soft_get_reg(struct soft_cpu *cpu, enum vmm_reg reg, uint64_t *valp);
+int soft_set_reg(struct soft_cpu *cpu, enum vmm_reg reg, uint64_t val);
+int soft_get_seg(struct soft_cpu *cpu, enum vmm_segreg seg,
+    struct vmm_seg *sp);
+int soft_seg_set(struct soft_cpu *cpu, enum vmm_segreg seg,
+    const struct vmm_seg *sp);
+void soft_reset(struct soft_cpu *cpu, bool init);
 
 /* --- exec.c (SYS) ----------------------------------------------------- */
 
@@ -363,6 +524,60 @@ int soft_exec_sys(struct soft_cpu *cpu, const struct soft_insn *in);
  * replay: exec_sys.c (SYS-A). => SOFT_OK, SOFT_FAULT, SOFT_EXIT */
 int soft_io(struct soft_cpu *cpu, uint16_t port, unsigned bytes, bool in,
     uint32_t *datap);
+
+
+/* Architectural bits that several files need. */
+#define SOFT_CR0_PE 0x1ul
+#define SOFT_CR0_MP 0x2ul
+#define SOFT_CR0_EM 0x4ul
+#define SOFT_CR0_TS 0x8ul
+#define SOFT_CR0_ET 0x10ul
+#define SOFT_CR0_NE 0x20ul
+#define SOFT_CR0_WP 0x10000ul
+#define SOFT_CR0_AM 0x40000ul
+#define SOFT_CR0_NW 0x20000000ul
+#define SOFT_CR0_CD 0x40000000ul
+#define SOFT_CR0_PG 0x80000000ul
+#define SOFT_CR4_VME 0x1ul
+#define SOFT_CR4_PVI 0x2ul
+#define SOFT_CR4_TSD 0x4ul
+#define SOFT_CR4_DE 0x8ul
+#define SOFT_CR4_PSE 0x10ul
+#define SOFT_CR4_PAE 0x20ul
+#define SOFT_CR4_MCE 0x40ul
+#define SOFT_CR4_PGE 0x80ul
+#define SOFT_CR4_PCE 0x100ul
+#define SOFT_CR4_OSFXSR 0x200ul
+#define SOFT_CR4_OSXMMEXCPT 0x400ul
+#define SOFT_CR4_UMIP 0x800ul
+#define SOFT_CR4_FSGSBASE 0x10000ul
+#define SOFT_CR4_PCIDE 0x20000ul
+#define SOFT_CR4_OSXSAVE 0x40000ul
+#define SOFT_CR4_SMEP 0x100000ul
+#define SOFT_CR4_SMAP 0x200000ul
+#define SOFT_EFER_SCE 0x1ul
+#define SOFT_EFER_LME 0x100ul
+#define SOFT_EFER_LMA 0x400ul
+#define SOFT_EFER_NXE 0x800ul
+#define SOFT_EFER_FFXSR 0x4000ul
+
+static inline bool
+soft_canonical(uint64_t va)
+{
+	return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static inline bool
+soft_long(const struct soft_cpu *cpu)
+{
+	return (cpu->efer & SOFT_EFER_LMA) != 0;
+}
+
+static inline bool
+soft_64bit(const struct soft_cpu *cpu)
+{
+	return (cpu->mode_key & SOFT_KEY_L) != 0;
+}
 
 /* --- thunk.c (SYS) ---------------------------------------------------- */
 
@@ -399,6 +614,8 @@ bool soft_cache_has_code(struct soft_vm *vm, gpa_t gpa);
 /* This vCPU's links by virtual address are stale (TLB flushed). */
 void soft_jc_flush(struct soft_cpu *cpu);
 int soft_run(struct soft_cpu *cpu, struct vmm_exit *exit);
+/* From any thread: the vCPU leaves translated code soon. */
+void soft_kick(struct soft_cpu *cpu);
 int soft_xlate_init(struct soft_cpu *cpu);
 void soft_xlate_fini(struct soft_cpu *cpu);
 

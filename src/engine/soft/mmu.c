@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guest's paging, and the TLB.
+ *
+ * A translation has two dimensions: every read of a guest table entry is a
+ * gpa that goes through the pmap (mmu_nested), and so does the gpa at the end.
+ * mmu_walk() reads all levels first, then checks rights, and only then sets
+ * accessed and dirty bits by compare-and-swap from the top down, so that an
+ * access that faults sets none.  A lost swap starts the walk anew.
+ *
+ * A nested fault leaves the guest (soft_leave), calls upward and enters again
+ * (soft_enter); whatever was read before is then worthless, hence MMU_AGAIN.
+ *
+ * What is cached: the TLB proper (tlb[]), dropped as the architecture says;
+ * itlb[], dropped with any of it by advancing itlb_gen; ntlb[], nested
+ * translations only, which no guest instruction can make stale and which go
+ * when the pmap's generation moves.
+ *
+ * Invariant: tag_w of an entry is valid only while the guest's and the nested
+ * dirty bit are set and the page holds no translated code.
+ *
+ * PCIDs: CR3's low bits only select; every CR3 load drops what is not global.
+ * An address-space tag per entry can come without a change of contract.
+ *
+ * This file is compiled for general registers only: see mmu_int.h.
+ */
+#include "engine/soft/mmu_int.h"
+
+#include <errno.h>
+
+#include "base/host.h"
+
+#define MMU_ADDR 0x000ffffffffff000ul /* table address in a 64-bit entry */
+#define MMU_CHUNK 64u		      /* TLB entries per bit of tlb_used */
+
+/* One table entry on the way down. */
+struct mmu_step {
+	gpa_t gpa;
+	uint64_t host;
+	uint64_t entry;
+};
+
+static void
+mmu_ntlb_flush(struct soft_cpu *cpu)
+{
+	for (unsigned i = 0; i < SOFT_NTLB_SIZE; i++)
+		cpu->ntlb[i].tag = SOFT_TLB_INVALID;
+}
+
+static void
+mmu_tlb_drop(struct soft_tlb_entry *e)
+{
+	e->tag_r = SOFT_TLB_INVALID;
+	e->tag_w = SOFT_TLB_INVALID;
+}
+
+/* A bit per hashed region: tests it, and sets it if asked to. */
+static bool
+mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
+{
+	unsigned h = (unsigned)(key ^ key >> 12) % (SOFT_FILTER_WORDS * 64);
+	uint64_t bit = 1ul << (h % 64);
+	bool was = (f[h / 64] & bit) != 0;
+
+	if (set)
+		f[h / 64] |= bit;
+	return was;
+}
+
+void
+soft_tlb_flush(struct soft_cpu *cpu, bool global)
+{
+	if (global) {
+		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
+			cpu->tlb_large4m[i] = cpu->tlb_large1g[i] = 0;
+	}
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		for (unsigned w = 0; w < BASE_ARRAY_LEN(cpu->tlb_used[m]);
+		     w++) {
+			uint64_t used = cpu->tlb_used[m][w], left = 0;
+
+			while (used != 0) {
+				unsigned b = (unsigned)__builtin_ctzl(used);
+				struct soft_tlb_entry *e =
+				    &cpu->tlb[m][(w * 64 + b) * MMU_CHUNK];
+				bool kept = false;
+
+				used &= used - 1;
+				for (unsigned i = 0; i < MMU_CHUNK; i++) {
+					if (!global && e[i].tag_r !=
+					    SOFT_TLB_INVALID && (e[i].info &
+					    SOFT_TLB_I_GLOBAL) != 0)
+						kept = true;
+					else
+						mmu_tlb_drop(&e[i]);
+				}
+				if (kept)
+					left |= 1ul << b;
+			}
+			cpu->tlb_used[m][w] = left;
+		}
+	}
+	cpu->itlb_gen++;
+	cpu->st.tlb_flushes++;
+	soft_jc_flush(cpu);
+}
+
+/* Drops the entries of large pages among n from slot i on that share va's
+ * address bits above shift. */
+static void
+mmu_drop_large(struct soft_cpu *cpu, gva_t va, unsigned shift, unsigned i,
+    unsigned n)
+{
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		struct soft_tlb_entry *e = &cpu->tlb[m][i];
+
+		for (unsigned k = 0; k < n; k++, e++) {
+			if (e->tag_r != SOFT_TLB_INVALID &&
+			    (e->info & SOFT_TLB_I_LARGE) != 0 &&
+			    (e->tag_r ^ va) >> shift == 0)
+				mmu_tlb_drop(e);
+		}
+	}
+}
+
+/*
+ * INVLPG.  A 4 KB entry may be part of a large page, and then all of that
+ * page's entries must go.  Two filters, hashed by 4 MB and by 1 GB, tell
+ * whether a large page may be cached around gva: nearly never for the
+ * addresses that kernels invalidate.
+ */
+void
+soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
+{
+	uint64_t page = gva & ~VMM_PAGE_MASK;
+
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		struct soft_tlb_entry *e = &cpu->tlb[m]
+		    [(gva >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
+
+		if (e->tag_r == page)
+			mmu_tlb_drop(e);
+	}
+	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false))
+		mmu_drop_large(cpu, gva, 22, (gva >> VMM_PAGE_SHIFT) &
+		    (SOFT_TLB_SIZE - 1) & ~1023u, 1024);
+	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false))
+		mmu_drop_large(cpu, gva, 30, 0, SOFT_TLB_SIZE);
+	cpu->st.tlb_flush_page++;
+	cpu->itlb_gen++;
+	soft_jc_flush(cpu);
+}
+
+void
+soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa)
+{
+	gpa_t page = gpa & ~VMM_PAGE_MASK;
+
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		for (unsigned w = 0; w < BASE_ARRAY_LEN(cpu->tlb_used[m]);
+		     w++) {
+			uint64_t used = cpu->tlb_used[m][w];
+
+			while (used != 0) {
+				unsigned b = (unsigned)__builtin_ctzl(used);
+				struct soft_tlb_entry *e =
+				    &cpu->tlb[m][(w * 64 + b) * MMU_CHUNK];
+
+				used &= used - 1;
+				for (unsigned i = 0; i < MMU_CHUNK; i++) {
+					if ((e[i].info & ~VMM_PAGE_MASK) !=
+					    page)
+						continue;
+					e[i].tag_w = SOFT_TLB_INVALID;
+					e[i].info |= SOFT_TLB_I_CODE;
+				}
+			}
+		}
+	}
+}
+
+/* --- in and out of the guest ------------------------------------------ */
+
+void
+soft_enter(struct soft_cpu *cpu)
+{
+	uint64_t gen;
+
+	if (cpu->active)
+		return;
+	gen = pmap_activate(cpu->vm->pmap, cpu->id);
+	cpu->active = true;
+	cpu->pmap_seq++;
+	if (gen != cpu->pmap_gen) {
+		mmu_ntlb_flush(cpu);
+		soft_tlb_flush(cpu, true);
+		cpu->pmap_gen = gen;
+		pmap_ack(cpu->vm->pmap, cpu->id, gen);
+	}
+}
+
+void
+soft_leave(struct soft_cpu *cpu)
+{
+	if (!cpu->active)
+		return;
+	soft_fpu_put(cpu);
+	pmap_deactivate(cpu->vm->pmap, cpu->id);
+	cpu->active = false;
+}
+
+bool
+soft_pmap_sync(struct soft_cpu *cpu)
+{
+	uint64_t gen = pmap_generation(cpu->vm->pmap);
+
+	if (gen == cpu->pmap_gen)
+		return false;
+	mmu_ntlb_flush(cpu);
+	soft_tlb_flush(cpu, true);
+	cpu->pmap_seq++;
+	cpu->pmap_gen = gen;
+	pmap_ack(cpu->vm->pmap, cpu->id, gen);
+	return true;
+}
+
+/* --- second dimension ------------------------------------------------- */
+
+static int
+mmu_nested_fault(struct soft_cpu *cpu, gpa_t gpa, int access)
+{
+	int error;
+
+	cpu->st.nested_faults++;
+	soft_leave(cpu);
+	error = cpu->vm->cb->fault(cpu->vm->arg, cpu->id, gpa, access);
+	soft_enter(cpu);
+	switch (error) {
+	case 0:
+		return MMU_AGAIN;
+	case -EFAULT:
+		return SOFT_SLOW;
+	case -EINTR:
+		return soft_exit(cpu, VMM_EXIT_INTR);
+	default:
+		cpu->exit.u.memfail.gpa = gpa;
+		cpu->exit.u.memfail.error = error;
+		return soft_exit(cpu, VMM_EXIT_MEMFAIL);
+	}
+}
+
+int
+mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
+    bool *wp)
+{
+	gpa_t page = gpa & ~VMM_PAGE_MASK;
+	struct soft_ntlb_entry *e =
+	    &cpu->ntlb[(gpa >> VMM_PAGE_SHIFT) & (SOFT_NTLB_SIZE - 1)];
+	struct pmap_walk w;
+	bool writable;
+
+	if (access != VMM_PROT_EXEC && (e->tag == (page | 1) ||
+	    (e->tag == page && access == VMM_PROT_READ))) {
+		*hostp = e->host + (gpa & VMM_PAGE_MASK);
+		if (wp != NULL)
+			*wp = (e->tag & 1) != 0;
+		return SOFT_OK;
+	}
+	if (gpa >> cpu->phys_bits != 0)
+		return SOFT_SLOW;
+	if (pmap_walk(cpu->vm->pmap, gpa, access, &w) != 0)
+		return mmu_nested_fault(cpu, gpa, access);
+	writable = (w.prot & VMM_PROT_WRITE) != 0;
+	*hostp = (uint64_t)(uintptr_t)PHYS_TO_DMAP(w.hpa);
+	if (wp != NULL)
+		*wp = writable;
+	if (access != VMM_PROT_EXEC) {
+		e->host = *hostp - (gpa & VMM_PAGE_MASK);
+		e->tag = page | writable;
+	}
+	return SOFT_OK;
+}
+
+/* --- first dimension -------------------------------------------------- */
+
+static int
+mmu_page_fault(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    uint32_t err)
+{
+	if ((access & VMM_PROT_WRITE) != 0)
+		err |= MMU_ERR_W;
+	if (idx == SOFT_MMU_USER)
+		err |= MMU_ERR_U;
+	if ((access & VMM_PROT_EXEC) != 0 &&
+	    ((cpu->cr4 & SOFT_CR4_SMEP) != 0 ||
+	    ((cpu->efer & SOFT_EFER_NXE) != 0 &&
+	    (cpu->cr4 & SOFT_CR4_PAE) != 0)))
+		err |= MMU_ERR_I;
+	cpu->st.page_faults++;
+	cpu->exc = (struct soft_exc){ .vector = SOFT_EXC_PF, .has_error = true,
+		.error = err, .cr2 = va };
+	return SOFT_FAULT;
+}
+
+/* Reads a table entry. Where there is no memory the bus floats high. */
+static int
+mmu_load(struct soft_cpu *cpu, struct mmu_step *s, bool wide)
+{
+	int r = mmu_nested(cpu, s->gpa, VMM_PROT_READ, &s->host, NULL);
+
+	if (r == SOFT_SLOW) {
+		s->host = 0;
+		s->entry = wide ? ~0ul : ~0u;
+		return SOFT_OK;
+	}
+	if (r != SOFT_OK)
+		return r;
+	if (wide)
+		s->entry = __atomic_load_n((uint64_t *)(uintptr_t)s->host,
+		    __ATOMIC_RELAXED);
+	else
+		s->entry = __atomic_load_n((uint32_t *)(uintptr_t)s->host,
+		    __ATOMIC_RELAXED);
+	return SOFT_OK;
+}
+
+/* Sets bits in an entry that has been read. */
+static int
+mmu_mark(struct soft_cpu *cpu, struct mmu_step *s, uint64_t bits, bool wide)
+{
+	uint64_t old = s->entry, host;
+	uint32_t old32 = (uint32_t)old;
+	int r;
+	bool ok;
+
+	if ((old & bits) == bits)
+		return SOFT_OK;
+	r = mmu_nested(cpu, s->gpa, VMM_PROT_WRITE, &host, NULL);
+	if (r == SOFT_SLOW)
+		return SOFT_OK; /* tables in read-only memory */
+	if (r != SOFT_OK)
+		return r;
+	/* Tables that hold translated code are freaks, but legal ones. */
+	if (wide)
+		ok = __atomic_compare_exchange_n((uint64_t *)(uintptr_t)host,
+		    &old, old | bits, false, __ATOMIC_SEQ_CST,
+		    __ATOMIC_RELAXED);
+	else
+		ok = __atomic_compare_exchange_n((uint32_t *)(uintptr_t)host,
+		    &old32, old32 | (uint32_t)bits, false, __ATOMIC_SEQ_CST,
+		    __ATOMIC_RELAXED);
+	if (!ok)
+		return MMU_AGAIN;
+	s->entry |= bits;
+	return SOFT_OK;
+}
+
+/* Rights after all levels said yes: us, rw, nx are their sums. */
+static bool
+mmu_allowed(const struct soft_cpu *cpu, int access, unsigned idx, bool us,
+    bool rw, bool nx)
+{
+	bool user = idx == SOFT_MMU_USER;
+
+	if (user && !us)
+		return false;
+	if ((access & VMM_PROT_EXEC) != 0) {
+		if (nx)
+			return false;
+		return user || !us || (cpu->cr4 & SOFT_CR4_SMEP) == 0;
+	}
+	if (idx == SOFT_MMU_KERNEL && us && (cpu->cr4 & SOFT_CR4_SMAP) != 0)
+		return false;
+	if ((access & VMM_PROT_WRITE) != 0 && !rw)
+		return !user && (cpu->cr0 & SOFT_CR0_WP) == 0;
+	return true;
+}
+
+/* The bits that must be zero in an entry of a level (4: PML4). */
+static inline uint64_t
+mmu_reserved(const struct soft_cpu *cpu, unsigned level, uint64_t e)
+{
+	uint64_t rsvd = MMU_ADDR & ~((1ul << cpu->phys_bits) - 1);
+
+	if ((cpu->efer & SOFT_EFER_NXE) == 0)
+		rsvd |= MMU_NX;
+	if (!soft_long(cpu))
+		rsvd |= 0x7ff0000000000000ul;
+	if (level == 4)
+		rsvd |= MMU_PS;
+	else if (level == 3 && (e & MMU_PS) != 0)
+		rsvd |= 0x3fffe000ul;
+	else if (level == 2 && (e & MMU_PS) != 0)
+		rsvd |= 0x1fe000ul;
+	return e & rsvd;
+}
+
+/* Ends a walk: rights, then A on the way down and A, D in the leaf. */
+static int
+mmu_finish(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    struct mmu_step *st, unsigned n, bool wide, bool us, bool rw, bool nx,
+    struct mmu_leaf *leaf)
+{
+	bool write = (access & VMM_PROT_WRITE) != 0;
+	struct mmu_step *last = &st[n - 1];
+	int r;
+
+	if (cpu->walk_quiet)
+		return SOFT_OK;
+	if (!mmu_allowed(cpu, access, idx, us, rw, nx))
+		return mmu_page_fault(cpu, va, access, idx, MMU_ERR_P);
+	for (unsigned i = 0; i + 1 < n; i++) {
+		r = mmu_mark(cpu, &st[i], MMU_A, wide);
+		if (r != SOFT_OK)
+			return r;
+	}
+	r = mmu_mark(cpu, last, write ? MMU_A | MMU_D : MMU_A, wide);
+	if (r != SOFT_OK)
+		return r;
+	leaf->writable = (last->entry & MMU_D) != 0 &&
+	    mmu_allowed(cpu, VMM_PROT_WRITE, idx, us, rw, nx);
+	leaf->global = (last->entry & MMU_G) != 0 &&
+	    (cpu->cr4 & SOFT_CR4_PGE) != 0;
+	return SOFT_OK;
+}
+
+/* Four levels, or the lower two of PAE's three. */
+static int
+mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    struct mmu_leaf *leaf)
+{
+	struct mmu_step st[4];
+	bool us = true, rw = true, nx = false;
+	unsigned level = 4, n = 0, shift;
+	uint64_t table = cpu->cr3, e;
+	int r;
+
+	if (!soft_long(cpu)) {
+		table = cpu->pdpte[(va >> 30) & 3];
+		if ((table & MMU_P) == 0)
+			return mmu_page_fault(cpu, va, access, idx, 0);
+		level = 2;
+	}
+	for (;; level--) {
+		shift = VMM_PAGE_SHIFT + 9 * (level - 1);
+		st[n].gpa = (table & MMU_ADDR) + ((va >> shift) & 511) * 8;
+		r = mmu_load(cpu, &st[n], true);
+		if (r != SOFT_OK)
+			return r;
+		e = st[n++].entry;
+		if ((e & MMU_P) == 0)
+			return mmu_page_fault(cpu, va, access, idx, 0);
+		if (mmu_reserved(cpu, level, e) != 0)
+			return mmu_page_fault(cpu, va, access, idx,
+			    MMU_ERR_P | MMU_ERR_RSVD);
+		us &= (e & MMU_US) != 0;
+		rw &= (e & MMU_RW) != 0;
+		nx |= (e & MMU_NX) != 0;
+		if (level == 1 || (level < 4 && (e & MMU_PS) != 0))
+			break;
+		table = e;
+	}
+	leaf->shift = (uint8_t)shift;
+	leaf->gpa = (e & MMU_ADDR & ~((1ul << shift) - 1)) |
+	    (va & ((1ul << shift) - 1));
+	return mmu_finish(cpu, va, access, idx, st, n, true, us, rw, nx, leaf);
+}
+
+/* Two levels of 32-bit entries. */
+static int
+mmu_walk_narrow(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    struct mmu_leaf *leaf)
+{
+	struct mmu_step st[2];
+	bool us, rw;
+	uint64_t e;
+	int r;
+
+	st[0].gpa = (cpu->cr3 & 0xfffff000ul) + ((va >> 22) & 1023) * 4;
+	r = mmu_load(cpu, &st[0], false);
+	if (r != SOFT_OK)
+		return r;
+	e = st[0].entry;
+	if ((e & MMU_P) == 0)
+		return mmu_page_fault(cpu, va, access, idx, 0);
+	us = (e & MMU_US) != 0;
+	rw = (e & MMU_RW) != 0;
+	if ((e & MMU_PS) != 0 && (cpu->cr4 & SOFT_CR4_PSE) != 0) {
+		leaf->shift = 22;
+		/* PSE-36: bits 13-20 are address bits 32-39. */
+		if ((e & 0x200000) != 0)
+			return mmu_page_fault(cpu, va, access, idx,
+			    MMU_ERR_P | MMU_ERR_RSVD);
+		leaf->gpa = (e & 0xffc00000ul) | ((e >> 13 & 0xff) << 32) |
+		    (va & 0x3fffff);
+		return mmu_finish(cpu, va, access, idx, st, 1, false, us, rw,
+		    false, leaf);
+	}
+	st[1].gpa = (e & 0xfffff000ul) + ((va >> 12) & 1023) * 4;
+	r = mmu_load(cpu, &st[1], false);
+	if (r != SOFT_OK)
+		return r;
+	e = st[1].entry;
+	if ((e & MMU_P) == 0)
+		return mmu_page_fault(cpu, va, access, idx, 0);
+	us &= (e & MMU_US) != 0;
+	rw &= (e & MMU_RW) != 0;
+	leaf->shift = VMM_PAGE_SHIFT;
+	leaf->gpa = (e & 0xfffff000ul) | (va & VMM_PAGE_MASK);
+	return mmu_finish(cpu, va, access, idx, st, 2, false, us, rw, false,
+	    leaf);
+}
+
+int
+mmu_walk(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    struct mmu_leaf *leaf)
+{
+	if ((cpu->cr0 & SOFT_CR0_PG) == 0) {
+		*leaf = (struct mmu_leaf){ .gpa = va & 0xffffffff,
+			.writable = true, .shift = VMM_PAGE_SHIFT };
+		return SOFT_OK;
+	}
+	if ((cpu->cr4 & SOFT_CR4_PAE) != 0)
+		return mmu_walk_wide(cpu, va, access, idx, leaf);
+	return mmu_walk_narrow(cpu, va, access, idx, leaf);
+}
+
+int
+soft_load_pdptes(struct soft_cpu *cpu, uint64_t cr3)
+{
+	uint64_t rsvd = 0x1e6ul | ~((1ul << cpu->phys_bits) - 1);
+	struct mmu_step s;
+	uint64_t v[4];
+	int r;
+
+again:
+	for (unsigned i = 0; i < 4; i++) {
+		s.gpa = (cr3 & 0xffffffe0ul) + i * 8;
+		r = mmu_load(cpu, &s, true);
+		if (r == MMU_AGAIN)
+			goto again;
+		if (r != SOFT_OK)
+			return r;
+		v[i] = s.entry;
+		if ((v[i] & MMU_P) != 0 && (v[i] & rsvd) != 0)
+			return soft_raise_err(cpu, SOFT_EXC_GP, 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		cpu->pdpte[i] = v[i];
+	return SOFT_OK;
+}
+
+int
+soft_gva_to_gpa(struct soft_cpu *cpu, gva_t gva, int access, gpa_t *gpap)
+{
+	struct vmm_exit saved = cpu->exit;
+	struct soft_exc exc = cpu->exc;
+	bool pending = cpu->exit_pending;
+	struct mmu_leaf leaf;
+	int r;
+
+	if (soft_long(cpu) ? !soft_canonical(gva) : gva >> 32 != 0)
+		return -EFAULT;
+	soft_enter(cpu);
+	cpu->walk_quiet = true;
+	do
+		r = mmu_walk(cpu, gva, access, SOFT_MMU_KERNEL_AC, &leaf);
+	while (r == MMU_AGAIN);
+	cpu->walk_quiet = false;
+	soft_leave(cpu);
+	cpu->exit = saved;
+	cpu->exc = exc;
+	cpu->exit_pending = pending;
+	if (r != SOFT_OK)
+		return -EFAULT;
+	*gpap = leaf.gpa;
+	return 0;
+}
+
+/* --- filling the TLB -------------------------------------------------- */
+
+int
+mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
+{
+	unsigned i = (va >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1);
+	struct soft_tlb_entry *e = &cpu->tlb[idx][i];
+	uint64_t page = va & ~VMM_PAGE_MASK, host, info;
+	struct mmu_leaf leaf;
+	bool nw;
+	int r;
+
+	cpu->st.tlb_fills++;
+	do {
+		r = mmu_walk(cpu, va, access, idx, &leaf);
+		if (r == SOFT_OK)
+			r = mmu_nested(cpu, leaf.gpa, access, &host, &nw);
+	} while (r == MMU_AGAIN);
+	*gpap = leaf.gpa;
+	if (r != SOFT_OK)
+		return r;
+	info = leaf.gpa & ~VMM_PAGE_MASK;
+	if (leaf.global)
+		info |= SOFT_TLB_I_GLOBAL;
+	if (leaf.shift > VMM_PAGE_SHIFT) {
+		info |= SOFT_TLB_I_LARGE;
+		(void)(leaf.shift == 30 ?
+		    mmu_filter(cpu->tlb_large1g, va >> 30, true) :
+		    mmu_filter(cpu->tlb_large4m, va >> 22, true));
+	}
+	if (soft_cache_has_code(cpu->vm, leaf.gpa)) {
+		info |= SOFT_TLB_I_CODE;
+		nw = false;
+	}
+	e->addend = host - va;
+	e->info = info;
+	e->tag_r = page;
+	e->tag_w = leaf.writable && nw ? page : SOFT_TLB_INVALID;
+	cpu->tlb_used[idx][i / MMU_CHUNK / 64] |= 1ul << (i / MMU_CHUNK % 64);
+	if ((access & VMM_PROT_WRITE) != 0 && e->tag_w != page)
+		return SOFT_SLOW;
+	return SOFT_OK;
+}
+
+int
+soft_tlb_fill(struct soft_cpu *cpu, gva_t va, unsigned n, int access)
+{
+	gpa_t gpa;
+
+	/* What the executor must look at more closely. */
+	if ((va & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE || !soft_canonical(va))
+		return SOFT_SLOW;
+	return mmu_fill(cpu, va, access, cpu->mmuidx, &gpa);
+}
