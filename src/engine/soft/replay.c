@@ -4,13 +4,13 @@
  *
  * An access that the core does not know leaves run() with cpu->exit filled;
  * the next run() brings the answer, and the instruction runs again from its
- * start.  So that it does not repeat what it has already done (a read with a
+ * start (replay_armed: no event comes before it).  So that it does not repeat what it has already done (a read with a
  * side effect, the read half of a read-modify-write, the first piece of a
  * misaligned access), every access done by the current instruction is noted,
  * and a re-run takes it from the notes.  The current instruction is known by
- * its rip and by the executor's count of instructions, which stands still
- * while it is not complete.  A REP string instruction that has made progress
- * skips the notes of iterations that are over.
+ * its rip and by the executor's count of instructions; soft_step_one() moves
+ * the notes to the new count of a re-run.  A REP string instruction that has
+ * made progress skips the notes of iterations that are over.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -100,9 +100,13 @@ soft_replay_answer(struct soft_cpu *cpu, const struct vmm_exit *ex)
 	if (!cpu->exit_pending)
 		return;
 	cpu->exit_pending = false;
+	cpu->replay_armed = true;
 	/* Registers were set meanwhile: the instruction is not the one. */
-	if (ex->reason != e->reason || e->rip != cpu->rip)
+	if (ex->reason != e->reason || e->rip != cpu->rip) {
+		cpu->replay_armed = false;
+		cpu->replay_n = 0;
 		return;
+	}
 	switch (e->reason) {
 	case VMM_EXIT_IO:
 		replay_note(cpu, VMM_EXIT_IO, e->u.io.port, e->u.io.bytes,
@@ -130,6 +134,7 @@ soft_mmio(struct soft_cpu *cpu, gpa_t gpa, unsigned n, bool write,
 	soft_leave(cpu);
 	error = cpu->vm->cb->mmio(cpu->vm->arg, cpu->id, gpa, n, write, datap);
 	soft_enter(cpu);
+	cpu->event_check = true;
 	if (error == 0) {
 		replay_note(cpu, VMM_EXIT_MMIO, gpa, n, write, *datap);
 		return SOFT_OK;
@@ -156,6 +161,7 @@ soft_pio(struct soft_cpu *cpu, uint16_t port, unsigned n, bool in,
 	soft_leave(cpu);
 	error = cpu->vm->cb->pio(cpu->vm->arg, cpu->id, port, n, in, datap);
 	soft_enter(cpu);
+	cpu->event_check = true;
 	if (error == 0) {
 		replay_note(cpu, VMM_EXIT_IO, port, n, !in, *datap);
 		return SOFT_OK;

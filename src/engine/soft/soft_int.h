@@ -63,6 +63,14 @@ enum {
 	SOFT_EXC_AC = 17, SOFT_EXC_MC = 18, SOFT_EXC_XM = 19,
 };
 
+enum soft_event_kind {
+	SOFT_EV_FAULT,	/* exception; of the current instruction */
+	SOFT_EV_TRAP,	/* #DB after an instruction */
+	SOFT_EV_NMI, SOFT_EV_INTR,
+	SOFT_EV_SOFT,	/* INT n, INT3, INTO */
+	SOFT_EV_ICEBP,	/* no DPL check, not an error's EXT either */
+};
+
 struct soft_exc {
 	uint8_t vector;
 	bool has_error;
@@ -144,6 +152,7 @@ struct soft_cpu {
 	uint64_t pat, tsc_aux, misc_enable, mtrr_def;
 	uint64_t mtrr_fixed[11], mtrr_var[16];
 	int64_t tsc_offset; /* guest TSC - host TSC */
+	uint64_t tsc_adjust;
 	uint8_t cpl;
 	bool intr_shadow; /* STI, MOV SS: until after the next instruction */
 	bool nmi_blocked;
@@ -169,6 +178,8 @@ struct soft_cpu {
 	uint64_t replay_rip;
 	uint64_t replay_exec; /* st.exec of the instruction, see replay.c */
 	bool exit_pending;   /* cpu->exit waits for its answer */
+	bool replay_armed;   /* the next instruction is a re-run: no event may
+			      * come before it */
 
 	uint64_t pmap_gen; /* generation the TLB is good for */
 	uint64_t pmap_seq; /* advances at every soft_enter(): host pointers
@@ -181,6 +192,20 @@ struct soft_cpu {
 	uint32_t smc_len;
 
 	bool walk_quiet; /* soft_gva_to_gpa: no rights, no A/D */
+	bool ss_shadow; /* intr_shadow is MOV SS's: holds back #DB too */
+	/* The callbacks may have something for us: look at them when it can
+	 * be taken.  Set by kicks and after every callback of a device. */
+	bool event_check, nmi_check, kicked;
+	/* An event whose delivery was broken off by an exit, or an injected
+	 * one: delivered first. */
+	struct soft_event {
+		bool valid;
+		uint8_t kind; /* enum soft_event_kind */
+		uint8_t vector;
+		bool has_error;
+		uint32_t error;
+		uint64_t cr2;
+	} event;
 	bool tf_armed; /* RFLAGS.TF was set before the instruction */
 	uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
 	uint32_t phys_bits; /* MAXPHYADDR of the guest */
@@ -435,13 +460,25 @@ int soft_raise_err(struct soft_cpu *cpu, uint8_t vector, uint32_t error);
 /* Delivers cpu->exc (double and triple fault included).
  * => SOFT_FLUSH; SOFT_EXIT on triple fault or device exit */
 int soft_deliver(struct soft_cpu *cpu);
-/* Between instructions: pending NMI, interrupt, TF. => SOFT_OK: nothing;
- * SOFT_FLUSH: delivered one; SOFT_EXIT */
+/*
+ * Between instructions: kicks (generation of the pmap, must_exit), an event
+ * left over, TF, NMI, interrupts.  To be called on entry to run(), after a
+ * kick, and after each SOFT_FLUSH (which is what STI, POPF, IRET and the
+ * like return when they open the door to an interrupt).  Cheap if nothing
+ * has happened.  => SOFT_OK: nothing; SOFT_FLUSH: delivered one; SOFT_EXIT
+ */
 int soft_check_events(struct soft_cpu *cpu);
+/* Must the next instruction run by soft_step_one()? */
+static inline bool
+soft_step_needed(const struct soft_cpu *cpu)
+{
+	return cpu->intr_shadow || cpu->replay_armed ||
+	    (cpu->mode_key & SOFT_KEY_TF) != 0;
+}
 /*
  * Runs exactly one instruction by soft_step(), with what surrounds one: the
  * interrupt shadow ends after it, TF makes it trap, stores to code are
- * followed.  The run loop uses it while cpu->intr_shadow or SOFT_KEY_TF.
+ * followed.  The run loop uses it while soft_step_needed().
  * => as soft_step(), the exception not yet delivered
  */
 int soft_step_one(struct soft_cpu *cpu);
@@ -465,16 +502,11 @@ int soft_far_call(struct soft_cpu *cpu, uint16_t sel, uint64_t off,
 int soft_far_ret(struct soft_cpu *cpu, unsigned opsize, unsigned pop);
 int soft_iret(struct soft_cpu *cpu, unsigned opsize);
 
-/* --- flags, for the executor (SYS-A) ---------------------------------- */
+/* --- flags (SYS-A) ---------------------------------- */
 
 /* All of RFLAGS from outside (IRET at CPL 0, set_reg): splits and updates
  * the mode. */
 void soft_set_rflags(struct soft_cpu *cpu, uint64_t v);
-/* The image that PUSHF pushes (RF and VM clear). */
-uint64_t soft_pushf(const struct soft_cpu *cpu);
-/* POPF of opsize bytes with its privilege rules.
- * => SOFT_OK, SOFT_FLUSH (TF, AC or IF changed), SOFT_FAULT */
-int soft_popf(struct soft_cpu *cpu, uint64_t v, unsigned opsize);
 
 /* --- msr.c, cpuid.c, regs.c (SYS) ------------------------------------- */
 
@@ -616,6 +648,8 @@ void soft_jc_flush(struct soft_cpu *cpu);
 int soft_run(struct soft_cpu *cpu, struct vmm_exit *exit);
 /* From any thread: the vCPU leaves translated code soon. */
 void soft_kick(struct soft_cpu *cpu);
+/* The vCPU's own thread takes note of a kick. => true if there was one */
+bool soft_unkick(struct soft_cpu *cpu);
 int soft_xlate_init(struct soft_cpu *cpu);
 void soft_xlate_fini(struct soft_cpu *cpu);
 
