@@ -236,6 +236,14 @@ soft_cpuid_phys_bits(const struct soft_vm *vm)
 	return t->phys_bits;
 }
 
+uint32_t
+soft_cpuid_signature(const struct soft_vm *vm)
+{
+	const struct cpuid_table *t = vm->cpuid;
+
+	return t->basic[1].r[0];
+}
+
 /* Two levels: one thread in a core, all cores in one package. */
 static void
 cpuid_topology(const struct soft_cpu *cpu, uint32_t sub, struct cpuid_leaf *l)

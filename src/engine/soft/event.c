@@ -25,21 +25,6 @@ struct event_frame {
 	uint64_t rip, rflags;
 };
 
-int
-soft_raise(struct soft_cpu *cpu, uint8_t vector)
-{
-	cpu->exc = (struct soft_exc){ .vector = vector };
-	return SOFT_FAULT;
-}
-
-int
-soft_raise_err(struct soft_cpu *cpu, uint8_t vector, uint32_t error)
-{
-	cpu->exc = (struct soft_exc){ .vector = vector, .has_error = true,
-		.error = error };
-	return SOFT_FAULT;
-}
-
 /* --- one delivery ----------------------------------------------------- */
 
 static int

@@ -7,10 +7,36 @@
  * fault on the second page leaves the first untouched.  Finding one may call
  * upward; then the other's host pointer is stale (pmap_seq moved) and both are
  * found again.  Naturally aligned pieces of 2, 4 and 8 bytes move as one.
+ * soft_raise() and soft_exit() are here because they are called on such paths.
  *
  * This file is compiled for general registers only: see mmu_int.h.
  */
 #include "engine/soft/mmu_int.h"
+
+int
+soft_raise(struct soft_cpu *cpu, uint8_t vector)
+{
+	cpu->exc = (struct soft_exc){ .vector = vector };
+	return SOFT_FAULT;
+}
+
+int
+soft_raise_err(struct soft_cpu *cpu, uint8_t vector, uint32_t error)
+{
+	cpu->exc = (struct soft_exc){ .vector = vector, .has_error = true,
+		.error = error };
+	return SOFT_FAULT;
+}
+
+int
+soft_exit(struct soft_cpu *cpu, enum vmm_exit_reason reason)
+{
+	cpu->exit.reason = reason;
+	cpu->exit.rip = cpu->rip;
+	cpu->exit_pending = reason == VMM_EXIT_IO || reason == VMM_EXIT_MMIO ||
+	    reason == VMM_EXIT_RDMSR || reason == VMM_EXIT_WRMSR;
+	return SOFT_EXIT;
+}
 
 /* One side of an access: within a page. host is 0 for device memory. */
 struct mem_part {

@@ -54,6 +54,17 @@ mmu_tlb_drop(struct soft_tlb_entry *e)
 	e->tag_w = SOFT_TLB_INVALID;
 }
 
+void
+soft_tlb_init(struct soft_cpu *cpu)
+{
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++)
+		for (unsigned i = 0; i < SOFT_TLB_SIZE; i++)
+			mmu_tlb_drop(&cpu->tlb[m][i]);
+	mmu_ntlb_flush(cpu);
+	cpu->itlb_gen = 1;
+	cpu->pmap_gen = ~0ul; /* flush at the first soft_enter() */
+}
+
 /* A bit per hashed region: tests it, and sets it if asked to. */
 static bool
 mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
@@ -436,6 +447,11 @@ mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
 	int r;
 
 	if (!soft_long(cpu)) {
+		if (cpu->pdptes_stale) {
+			r = soft_load_pdptes(cpu, cpu->cr3);
+			if (r != SOFT_OK)
+				return r;
+		}
 		table = cpu->pdpte[(va >> 30) & 3];
 		if ((table & MMU_P) == 0)
 			return mmu_page_fault(cpu, va, access, idx, 0);
@@ -547,6 +563,7 @@ again:
 	}
 	for (unsigned i = 0; i < 4; i++)
 		cpu->pdpte[i] = v[i];
+	cpu->pdptes_stale = false;
 	return SOFT_OK;
 }
 

@@ -79,7 +79,6 @@ soft_reset(struct soft_cpu *cpu, bool init)
 {
 	static const struct vmm_seg data = { .limit = 0xffff,
 		.access = 3 | VMM_SEG_S | VMM_SEG_P };
-	uint32_t l[4];
 
 	memset(cpu->gpr, 0, sizeof(cpu->gpr));
 	cpu->rip = 0xfff0;
@@ -127,8 +126,7 @@ soft_reset(struct soft_cpu *cpu, bool init)
 	soft_set_rflags(cpu, 2);
 	soft_tlb_flush(cpu, true);
 	/* EDX: family, model, stepping */
-	cpu->vm->cb->cpuid != NULL ? soft_cpuid(cpu, 1, 0, l) : (void)0;
-	cpu->gpr[VMM_REG_RDX] = l[0];
+	cpu->gpr[VMM_REG_RDX] = soft_cpuid_signature(cpu->vm);
 }
 
 /* --- registers from outside ------------------------------------------- */

@@ -20,16 +20,6 @@
 #include "engine/soft/soft_int.h"
 
 int
-soft_exit(struct soft_cpu *cpu, enum vmm_exit_reason reason)
-{
-	cpu->exit.reason = reason;
-	cpu->exit.rip = cpu->rip;
-	cpu->exit_pending = reason == VMM_EXIT_IO || reason == VMM_EXIT_MMIO ||
-	    reason == VMM_EXIT_RDMSR || reason == VMM_EXIT_WRMSR;
-	return SOFT_EXIT;
-}
-
-int
 soft_exit_error(struct soft_cpu *cpu, const char *fmt, ...)
 {
 	char line[200];

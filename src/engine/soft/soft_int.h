@@ -208,6 +208,7 @@ struct soft_cpu {
 	} event;
 	bool tf_armed; /* RFLAGS.TF was set before the instruction */
 	uint64_t pdpte[4]; /* PAE paging: loaded with CR3 */
+	bool pdptes_stale; /* registers were set from outside */
 	uint32_t phys_bits; /* MAXPHYADDR of the guest */
 	uint64_t gp_msr_reads, gp_msr_writes; /* of unknown MSRs */
 
@@ -284,6 +285,7 @@ struct soft_vm {
 	bool translate; /* false: executor only */
 	bool intel;	/* vendor that CPUID reports: SYSRET, ... */
 	void *cpuid;	/* private to cpuid.c */
+	uint64_t tsc_start; /* host TSC at creation: the guest's zero */
 	void *cache;	/* private to cache.c */
 };
 
@@ -395,6 +397,7 @@ int soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap,
  * => SOFT_OK with *lap, or SOFT_FAULT */
 int soft_linear(struct soft_cpu *cpu, unsigned seg, uint64_t off, unsigned n,
     int access, gva_t *lap);
+void soft_tlb_init(struct soft_cpu *cpu);
 void soft_tlb_flush(struct soft_cpu *cpu, bool global);
 void soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva);
 /* The page is about to hold translated code: no writable TLB entry for it on
@@ -526,6 +529,8 @@ enum soft_cpuid_word {
 	SOFT_CPUID_7_ECX, SOFT_CPUID_7_EDX, SOFT_CPUID_81_ECX,
 	SOFT_CPUID_81_EDX, SOFT_CPUID_D1_EAX, SOFT_CPUID_WORDS
 };
+uint32_t soft_cpuid_phys_bits(const struct soft_vm *vm);
+uint32_t soft_cpuid_signature(const struct soft_vm *vm); /* leaf 1 EAX */
 bool soft_has(const struct soft_vm *vm, enum soft_cpuid_word w, unsigned bit);
 uint64_t soft_host_tsc_hz(void);
 int soft_get_reg(struct soft_cpu *cpu, enum vmm_reg reg, uint64_t *valp);
