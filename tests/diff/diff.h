@@ -39,6 +39,8 @@ struct diff_state {
 	uint8_t xsave[DIFF_XSAVE] __attribute__((aligned(64)));
 };
 
+#define DIFF_MASKS 8u
+
 struct diff_case {
 	uint64_t seed;
 	struct diff_state in;
@@ -47,6 +49,13 @@ struct diff_case {
 	uint32_t ninsn;
 	uint8_t insn_len[DIFF_INSN_MAX];
 	uint8_t code[DIFF_CODE_MAX];
+	/* Bytes of memory not compared: x87 instruction and data pointers in
+	 * images that the case stores.  Filled by diff_note_insn(). */
+	uint32_t nmask;
+	struct {
+		uint64_t va;
+		uint32_t n;
+	} mask[DIFF_MASKS];
 };
 
 #define DIFF_V_TIMEOUT 0x100 /* did not end by itself */
@@ -83,6 +92,11 @@ void diff_gen(uint64_t seed, struct diff_case *c);
  * than the case, or that would leave the sandbox. */
 struct soft_insn;
 bool diff_allowed(const struct soft_insn *in, bool ring0);
+/* The executor is about to run in, whose memory operand is at ea. */
+void diff_note_insn(struct diff_case *c, const struct soft_insn *in,
+    uint64_t ea);
+/* Clears what is masked in page i of the case's memory. */
+void diff_mask_page(const struct diff_case *c, unsigned i, uint8_t *page);
 
 /* --- native.c --------------------------------------------------------- */
 
@@ -101,7 +115,7 @@ void diff_native_stop(void);
 struct diff_guest;
 int diff_guest_create(bool translate, bool ring0, struct diff_guest **gp);
 void diff_guest_destroy(struct diff_guest *g);
-void diff_guest_run(struct diff_guest *g, const struct diff_case *c,
+void diff_guest_run(struct diff_guest *g, struct diff_case *c,
     struct diff_outcome *o);
 /* Memory as the last case left it, before it is restored. */
 const uint8_t *diff_guest_page(struct diff_guest *g, unsigned i);

@@ -380,6 +380,13 @@ gen_forbidden(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_MONITOR:
 	case ZYDIS_MNEMONIC_MWAIT:
 		return true;
+	/* With a REP prefix AMD's take the condition from the prefix. */
+	case ZYDIS_MNEMONIC_LOOPE:
+	case ZYDIS_MNEMONIC_LOOPNE:
+		for (unsigned i = 0; i < in->zi.raw.prefix_count; i++)
+			if ((in->zi.raw.prefixes[i].value & 0xfe) == 0xf2)
+				return true;
+		break;
 	case ZYDIS_MNEMONIC_INT:
 		return in->op[0].imm.value.u == 0x80;
 	default:
@@ -403,10 +410,9 @@ diff_allowed(const struct soft_insn *in, bool ring0)
 		return true;
 	if (in->cls == SOFT_C_UD) {
 		/* Only what is undefined everywhere: the guest has fewer
-		 * extensions than the host, Zydis knows fewer. */
-		return in->zi.mnemonic == ZYDIS_MNEMONIC_UD0 ||
-		    in->zi.mnemonic == ZYDIS_MNEMONIC_UD1 ||
-		    in->zi.mnemonic == ZYDIS_MNEMONIC_UD2;
+		 * extensions than the host, Zydis knows fewer.  Whether UD0
+		 * and UD1 fetch a ModRM byte differs. */
+		return in->zi.mnemonic == ZYDIS_MNEMONIC_UD2;
 	}
 	if (gen_forbidden(in))
 		return false;
@@ -430,6 +436,42 @@ diff_allowed(const struct soft_insn *in, bool ring0)
 	default:
 		return in->cls != SOFT_C_SYS;
 	}
+}
+
+void
+diff_note_insn(struct diff_case *c, const struct soft_insn *in, uint64_t ea)
+{
+	unsigned off, n;
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_FNSTENV:
+	case ZYDIS_MNEMONIC_FNSAVE:
+		off = in->opsize == 2 ? 6 : 12;
+		n = in->opsize == 2 ? 8 : 16;
+		break;
+	case ZYDIS_MNEMONIC_FXSAVE:
+	case ZYDIS_MNEMONIC_FXSAVE64:
+		off = 6;
+		n = 18;
+		break;
+	default:
+		return;
+	}
+	if (c->nmask == DIFF_MASKS)
+		return;
+	c->mask[c->nmask].va = ea + off;
+	c->mask[c->nmask++].n = n;
+}
+
+void
+diff_mask_page(const struct diff_case *c, unsigned i, uint8_t *page)
+{
+	uint64_t va = diff_page_va(i);
+
+	for (unsigned k = 0; k < c->nmask; k++)
+		for (unsigned j = 0; j < c->mask[k].n; j++)
+			if (c->mask[k].va + j - va < DIFF_PAGE)
+				page[c->mask[k].va + j - va] = 0;
 }
 
 static void
@@ -507,8 +549,6 @@ gen_mend(struct gen *g, struct soft_insn *in, uint64_t next)
 			return false;
 		if (index >= 0 && !(g->small & 1u << index))
 			return false;
-		if (in->addrsize == 4)
-			in->addrsize = 4; /* pointers fit in 32 bits */
 	}
 	if (d->size == 64) {
 		if (gen_n(g, 8) != 0)

@@ -63,19 +63,21 @@ static bool native_running;
 #define NATIVE_HEADER 512
 
 NATIVE_FN static long
-native_syscall3(long nr, long a, long b, long c, long d)
+native_syscall(long nr, long a, long b, long c, long d)
 {
 	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = 0;
 	long ret;
 
 	__asm__ volatile("syscall" : "=a"(ret)
-	    : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10)
+	    : "0"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
 	    : "rcx", "r11", "memory");
 	return ret;
 }
 
 NATIVE_FN static void
-native_save(struct diff_outcome *o, const ucontext_t *uc, int sig)
+native_save(const struct diff_case *c, struct diff_outcome *o,
+    const ucontext_t *uc, int sig)
 {
 	static const uint8_t order[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX,
 		REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10,
@@ -95,6 +97,8 @@ native_save(struct diff_outcome *o, const ucontext_t *uc, int sig)
 		uint8_t *p = (uint8_t *)diff_page_va(i);
 
 		o->hash[i] = 0;
+		if (i != DIFF_DATA_PAGES)
+			diff_mask_page(c, i, p);
 		if (native->n == 1)
 			memcpy(native->page[i], p, DIFF_PAGE);
 		if (i != DIFF_DATA_PAGES &&
@@ -136,25 +140,29 @@ native_signal(int sig, siginfo_t *si, void *ucp)
 	uint32_t go;
 
 	(void)si;
-	/* The case may have set AC, and the kernel leaves it. */
-	__asm__ volatile("pushfq\n\tandl $~0x40000,(%%rsp)\n\tpopfq"
+	/* The case may have set AC, which the kernel leaves to the handler,
+	 * and ID, which returning from the signal does not restore. */
+	__asm__ volatile("pushfq\n\tandl $~0x240000,(%%rsp)\n\tpopfq"
 	    : : : "cc", "memory");
 	if (sig == SIGUSR1 && !native_running)
 		return;
-	if (native_running)
-		native_save(&native->o[native_cur++], uc, sig);
+	if (native_running) {
+		native_save(&native->c[native_cur], &native->o[native_cur], uc,
+		    sig);
+		native_cur++;
+	}
 	native_running = false;
 	while (native_batch == 0 || native_cur == native->n) {
 		if (native_batch != 0) {
 			atomic_store(&native->done, native_batch);
-			native_syscall3(SYS_futex, (long)&native->done,
+			native_syscall(SYS_futex, (long)&native->done,
 			    FUTEX_WAKE, 1, 0);
 		}
 		while ((go = atomic_load(&native->go)) == native_batch)
-			native_syscall3(SYS_futex, (long)&native->go,
+			native_syscall(SYS_futex, (long)&native->go,
 			    FUTEX_WAIT, native_batch, 0);
 		if (go == UINT32_MAX)
-			native_syscall3(SYS_exit_group, 0, 0, 0, 0);
+			native_syscall(SYS_exit_group, 0, 0, 0, 0);
 		native_batch = go;
 		native_cur = 0;
 	}
@@ -185,15 +193,15 @@ native_sandbox(void)
 	struct sock_fprog prog = { .len = sizeof(f) / sizeof(f[0]),
 		.filter = f };
 
-	if (native_syscall3(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0) != 0)
+	if (native_syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0) != 0)
 		return -1;
 	/* From here on there is no thread-local data. */
-	if (native_syscall3(SYS_arch_prctl, ARCH_SET_FS, DIFF_FS_BASE, 0, 0) !=
+	if (native_syscall(SYS_arch_prctl, ARCH_SET_FS, DIFF_FS_BASE, 0, 0) !=
 	    0 ||
-	    native_syscall3(SYS_arch_prctl, ARCH_SET_GS, DIFF_GS_BASE, 0, 0) !=
+	    native_syscall(SYS_arch_prctl, ARCH_SET_GS, DIFF_GS_BASE, 0, 0) !=
 	    0)
 		return -1;
-	return (int)native_syscall3(SYS_prctl, PR_SET_SECCOMP,
+	return (int)native_syscall(SYS_prctl, PR_SET_SECCOMP,
 	    SECCOMP_MODE_FILTER, (long)&prog, 0);
 }
 
@@ -248,7 +256,7 @@ native_child(void)
 			_exit(1);
 	if (native_sandbox() == 0)
 		__asm__ volatile("int3");
-	native_syscall3(SYS_exit_group, 1, 0, 0, 0);
+	native_syscall(SYS_exit_group, 1, 0, 0, 0);
 	__builtin_trap();
 }
 
@@ -273,6 +281,7 @@ diff_native_run(const struct diff_case *c, unsigned n, struct diff_outcome *o)
 	struct timespec ts = { .tv_nsec = 100 * 1000 * 1000 };
 	uint32_t go, done, pos, last = 0;
 	unsigned stuck = 0;
+	int status;
 
 	memcpy(native->c, c, n * sizeof(*c));
 	native->n = n;
@@ -287,9 +296,9 @@ diff_native_run(const struct diff_case *c, unsigned n, struct diff_outcome *o)
 			stuck = 0;
 		}
 		last = pos;
-		if (waitpid(native_pid, NULL, WNOHANG) == native_pid) {
-			fprintf(stderr, "native: the child died, seed %#lx\n",
-			    native->c[0].seed);
+		if (waitpid(native_pid, &status, WNOHANG) == native_pid) {
+			fprintf(stderr, "native: the child died (%#x), seed %#lx\n",
+			    status, native->c[pos % DIFF_BATCH].seed);
 			exit(1);
 		}
 	}

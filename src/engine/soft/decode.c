@@ -26,6 +26,7 @@
 enum decode_mode { DECODE_64, DECODE_32, DECODE_16, DECODE_MODES };
 
 static ZydisDecoder decode_zydis[DECODE_MODES];
+static bool decode_amd; /* C: constant once initialised */
 static pthread_once_t decode_once = PTHREAD_ONCE_INIT;
 
 #define M(x) [ZYDIS_MNEMONIC_##x]
@@ -152,11 +153,10 @@ decode_init(void)
 		{ ZYDIS_MACHINE_MODE_LEGACY_16, ZYDIS_STACK_WIDTH_16 },
 	};
 	unsigned a, b, c, d;
-	bool amd;
 
 	/* AMD takes an operand-size prefix on 64-bit near branches, Intel
 	 * ignores it.  The guest sees the host's vendor. */
-	amd = __get_cpuid(0, &a, &b, &c, &d) != 0 &&
+	decode_amd = __get_cpuid(0, &a, &b, &c, &d) != 0 &&
 	    (b == signature_AMD_ebx || b == 0x6f677948 /* Hygo(nGenuine) */);
 	for (int i = 0; i < DECODE_MODES; i++) {
 		ZydisDecoder *z = &decode_zydis[i];
@@ -171,7 +171,7 @@ decode_init(void)
 		ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_WBNOINVD,
 		    ZYAN_FALSE);
 		ZydisDecoderEnableMode(z, ZYDIS_DECODER_MODE_AMD_BRANCHES,
-		    amd ? ZYAN_TRUE : ZYAN_FALSE);
+		    decode_amd ? ZYAN_TRUE : ZYAN_FALSE);
 	}
 }
 
@@ -272,9 +272,18 @@ decode_reg(struct soft_insn *in, const ZydisDecodedOperand *op)
 static void
 decode_mem(struct soft_insn *in, unsigned i)
 {
-	const ZydisDecodedOperand *op = &in->op[i];
+	ZydisDecodedOperand *op = &in->op[i];
 	uint16_t addr = 0;
 	int n;
+
+	/* SIB without a base: with 32-bit addresses and REX.B, Zydis 4.0 takes
+	 * it for R13D and loses the displacement. */
+	if (op->mem.base == ZYDIS_REGISTER_R13D && in->zi.raw.modrm.mod == 0 &&
+	    in->zi.raw.modrm.rm == 4) {
+		op->mem.base = ZYDIS_REGISTER_NONE;
+		op->mem.disp.has_displacement = ZYAN_TRUE;
+		op->mem.disp.value = in->zi.raw.disp.value;
+	}
 
 	n = soft_gpr_number(op->mem.base);
 	if (n >= 0)
@@ -408,9 +417,39 @@ decode_fixup(struct soft_insn *in)
 		    in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
 			in->cls = SOFT_C_GATHER;
 		break;
+	/* No vector register, and Zydis forgets MXCSR. */
+	case ZYDIS_MNEMONIC_CVTSD2SI:
+	case ZYDIS_MNEMONIC_CVTSS2SI:
+	case ZYDIS_MNEMONIC_CVTTSD2SI:
+	case ZYDIS_MNEMONIC_CVTTSS2SI:
+		in->sse = true;
+		break;
+	case ZYDIS_MNEMONIC_VCVTSD2SI:
+	case ZYDIS_MNEMONIC_VCVTSS2SI:
+	case ZYDIS_MNEMONIC_VCVTTSD2SI:
+	case ZYDIS_MNEMONIC_VCVTTSS2SI:
 	case ZYDIS_MNEMONIC_VZEROALL:
 	case ZYDIS_MNEMONIC_VZEROUPPER:
 		in->avx = true;
+		break;
+	default:
+		break;
+	}
+	switch (in->cls) {
+	case SOFT_C_JMP:
+	case SOFT_C_JCC:
+	case SOFT_C_CALL:
+	case SOFT_C_RET:
+	case SOFT_C_LOOP:
+		/* Zydis knows it of some forms only. */
+		if (decode_amd &&
+		    in->zi.machine_mode == ZYDIS_MACHINE_MODE_LONG_64 &&
+		    (in->zi.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE) != 0 &&
+		    !in->zi.raw.rex.W) {
+			in->opsize = 2;
+			if (in->memop >= 0)
+				in->mem_bytes = 2;
+		}
 		break;
 	default:
 		break;
@@ -446,6 +485,27 @@ decode_classify(const ZydisDecodedInstruction *zi)
 	return decode_isa_ok[zi->meta.isa_set] ? SOFT_C_NATIVE : SOFT_C_UD;
 }
 
+/*
+ * F3 90 with REX.B is not PAUSE but XCHG with R8: decode without the F3.  The
+ * offsets in zi.raw are then those of the shorter instruction; nothing in it
+ * has any.
+ */
+static void
+decode_xchg_r8(const uint8_t *bytes, unsigned len, struct soft_insn *in)
+{
+	uint8_t b[ZYDIS_MAX_INSTRUCTION_LENGTH];
+	unsigned n = 0;
+	ZyanStatus st;
+
+	for (unsigned i = 0; i < len; i++)
+		if (bytes[i] != 0xf3)
+			b[n++] = bytes[i];
+	st = ZydisDecoderDecodeFull(&decode_zydis[DECODE_64], b, n, &in->zi,
+	    in->op);
+	KASSERT(ZYAN_SUCCESS(st), "zydis: %x", st);
+	in->zi.length = (ZyanU8)len;
+}
+
 int
 soft_decode(const uint8_t *bytes, size_t avail, uint32_t mode_key,
     struct soft_insn *in)
@@ -477,6 +537,8 @@ soft_decode(const uint8_t *bytes, size_t avail, uint32_t mode_key,
 		    st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? 0 : 1;
 		return 0;
 	}
+	if (zi->mnemonic == ZYDIS_MNEMONIC_PAUSE && zi->raw.rex.B)
+		decode_xchg_r8(bytes, zi->length, in);
 	in->len = zi->length;
 	for (unsigned i = 0; i < zi->length; i++)
 		in->bytes[i] = bytes[i];

@@ -223,6 +223,9 @@ exec_x87_pending(const struct soft_cpu *cpu, const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_FNSTSW:
 	case ZYDIS_MNEMONIC_FNSTENV:
 	case ZYDIS_MNEMONIC_FNSAVE:
+	case ZYDIS_MNEMONIC_FENI8087_NOP:
+	case ZYDIS_MNEMONIC_FDISI8087_NOP:
+	case ZYDIS_MNEMONIC_FSETPM287_NOP:
 		return false;
 	default:
 		return true;

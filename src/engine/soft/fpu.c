@@ -276,6 +276,9 @@ fpu_probe(struct soft_cpu *cpu, const struct fpu_insn *f, gva_t la)
 	gva_t last = la + f->n - 1;
 	int ret;
 
+	/* These are not aligned; the fault is that of the second page. */
+	if (f->form == FPU_F_ENV && (la ^ last) >> VMM_PAGE_SHIFT != 0)
+		last &= ~VMM_PAGE_MASK;
 	ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? last : la, 1, access);
 	if (ret == SOFT_OK)
 		ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? la : last, 1,
