@@ -10,7 +10,10 @@
 #include "base/host.h"
 #include "base/lock.h"
 
-#define HOST_DMAP_SIZE (1ul << 44) /* of address space, not of memory */
+/* Of address space, not of memory; less where that is short (sanitizers,
+ * RLIMIT_AS). */
+#define HOST_DMAP_MAX (1ul << 44)
+#define HOST_DMAP_MIN (1ul << 34)
 #define HOST_DMAP_ALIGN (1ul << 30)
 #define HOST_2M (2ul << 20)
 
@@ -29,10 +32,15 @@ static int host_dmap_error;
 static void
 host_dmap_setup(void)
 {
-	char *p = mmap(NULL, HOST_DMAP_SIZE + HOST_DMAP_ALIGN, PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint64_t size = HOST_DMAP_MAX;
+	char *p;
 
 	lock_init(&host_dmap_lock, "dmap", LOCK_RANK_LEAF);
+	while ((p = mmap(NULL, size + HOST_DMAP_ALIGN, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) ==
+		MAP_FAILED &&
+	    size > HOST_DMAP_MIN)
+		size /= 2;
 	if (p == MAP_FAILED) {
 		host_dmap_error = -errno;
 		return;
@@ -45,7 +53,7 @@ host_dmap_setup(void)
 	}
 	/* hpa 0 is never given out: page-table entries of 0 mean none */
 	host_free_list->hpa = HOST_2M;
-	host_free_list->len = HOST_DMAP_SIZE - HOST_2M;
+	host_free_list->len = size - HOST_2M;
 }
 
 int
