@@ -281,10 +281,12 @@ exec_native(struct soft_cpu *cpu, struct exec_op *x)
 	if (x->kind == EXEC_K_REG) {
 		ret = exec_thunk_run(cpu, x, cpu->bounce);
 	} else {
-		ret = exec_linear(cpu, in->mem_seg, exec_ea(cpu, x),
-		    in->mem_bytes, in->mem_access, &la);
+		uint64_t ea = exec_ea(cpu, x);
+
+		ret = exec_linear(cpu, in->mem_seg, ea, in->mem_bytes,
+		    in->mem_access, &la);
 		if (ret != SOFT_OK)
-			return ret;
+			return exec_thunk_misaligned(cpu, x, ea, ret);
 		ret = exec_thunk_mem(cpu, x, la, in->mem_bytes);
 	}
 	return ret == SOFT_OK ? exec_done(cpu, in) : ret;

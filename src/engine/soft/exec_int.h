@@ -76,6 +76,10 @@ int exec_store(struct soft_cpu *cpu, unsigned seg, uint64_t off, unsigned n,
 /* Runs the thunk of x on its n bytes of memory at la. */
 int exec_thunk_mem(struct soft_cpu *cpu, struct exec_op *x, gva_t la,
     unsigned n);
+/* ret is why the operand at la cannot be had.  => that, or, if alignment comes
+ * first, SOFT_FAULT with #GP */
+int exec_thunk_misaligned(struct soft_cpu *cpu, struct exec_op *x, gva_t la,
+    int ret);
 
 /* --- the parts -------------------------------------------------------- */
 

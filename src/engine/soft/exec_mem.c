@@ -237,16 +237,21 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 }
 
 /*
- * A page fault at a misaligned operand: an instruction that demands alignment
- * would not have come that far.  Whether it does, it shows on the bounce
- * buffer.  => SOFT_FAULT with the exception to deliver
+ * A fault of translation at a misaligned operand: an instruction that demands
+ * alignment would not have come that far.  Whether this one does, it shows on
+ * the bounce buffer.
  */
-static int
-exec_thunk_misaligned(struct soft_cpu *cpu, struct exec_op *x, gva_t la)
+int
+exec_thunk_misaligned(struct soft_cpu *cpu, struct exec_op *x, gva_t la,
+    int ret)
 {
 	struct soft_exc exc = cpu->exc;
+	unsigned n = x->in->mem_bytes;
 	struct exec_saved *saved;
 
+	if (ret != SOFT_FAULT || (n != 16 && n != 32) || !(la & (n - 1)) ||
+	    (exc.vector != SOFT_EXC_PF && exc.vector != SOFT_EXC_SS))
+		return ret;
 	saved = malloc(sizeof(*saved));
 	if (saved == NULL)
 		return -ENOMEM;
@@ -275,8 +280,5 @@ exec_thunk_mem(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 		if (ret == SOFT_SLOW)
 			ret = exec_thunk_slow(cpu, x, la, n);
 	}
-	if (ret == SOFT_FAULT && cpu->exc.vector == SOFT_EXC_PF &&
-	    (n == 16 || n == 32) && la & (n - 1))
-		return exec_thunk_misaligned(cpu, x, la);
-	return ret;
+	return exec_thunk_misaligned(cpu, x, la, ret);
 }

@@ -6,6 +6,8 @@
  * (SS.B, or 64), and the code's (where rip wraps).  RSP is written last, when
  * nothing can fail any more.
  */
+#include <cpuid.h>
+
 #include "engine/soft/exec_int.h"
 
 static unsigned
@@ -115,6 +117,25 @@ exec_cond(uint32_t fl, unsigned cc)
 	return r != (cc & 1);
 }
 
+/*
+ * AMD's processors let a repeat prefix decide whether LOOPE and LOOPNE loop
+ * while equal (F3) or not equal (F2).
+ */
+static bool
+exec_loop_equal(const struct soft_insn *in)
+{
+	static int amd = -1;
+	unsigned a, b, c, d, i;
+
+	if (amd < 0)
+		amd = __get_cpuid(0, &a, &b, &c, &d) != 0 &&
+		    b == signature_AMD_ebx;
+	for (i = in->zi.raw.prefix_count; amd && i-- > 0;)
+		if ((in->zi.raw.prefixes[i].value & 0xfe) == 0xf2)
+			return in->zi.raw.prefixes[i].value == 0xf3;
+	return in->zi.opcode == 0xe1;
+}
+
 /* LOOPNE, LOOPE, LOOP, JrCXZ: opcodes e0 to e3 */
 static bool
 exec_loop(struct soft_cpu *cpu, const struct soft_insn *in, uint64_t *countp)
@@ -129,7 +150,7 @@ exec_loop(struct soft_cpu *cpu, const struct soft_insn *in, uint64_t *countp)
 	*countp = count = (count - 1) & m;
 	if (in->zi.opcode == 0xe2)
 		return count != 0;
-	return count != 0 && zf == (in->zi.opcode == 0xe1);
+	return count != 0 && zf == exec_loop_equal(in);
 }
 
 int
@@ -251,53 +272,39 @@ exec_pop_operand(struct soft_cpu *cpu, struct exec_op *x)
 	return exec_done(cpu, in);
 }
 
-/* The eight registers from or to the stack, as one block unless it wraps. */
+/* A fault midway leaves what was stored so far, and ESP as it was. */
 static int
 exec_pusha(struct soft_cpu *cpu, const struct soft_insn *in)
 {
 	unsigned n = in->opsize, i;
-	uint64_t sp;
-	gva_t la;
 	int ret;
 
-	for (int pass = 0; pass < 2; pass++) {
-		for (i = 0; i < 8; i++) {
-			sp = exec_sp(cpu, -(int64_t)(n * (i + 1)));
-			if (pass == 1) {
-				ret = exec_store(cpu, VMM_SEG_SS, sp, n,
-				    cpu->gpr[i]);
-			} else {
-				ret = exec_linear(cpu, VMM_SEG_SS, sp, n,
-				    VMM_PROT_WRITE, &la);
-				if (ret == SOFT_OK)
-					ret = exec_probe(cpu, la, n,
-					    VMM_PROT_WRITE);
-			}
-			if (ret != SOFT_OK)
-				return ret;
-		}
+	for (i = 0; i < 8; i++) {
+		ret = exec_store(cpu, VMM_SEG_SS,
+		    exec_sp(cpu, -(int64_t)(n * (i + 1))), n, cpu->gpr[i]);
+		if (ret != SOFT_OK)
+			return ret;
 	}
 	exec_sp_set(cpu, exec_sp(cpu, -(int64_t)(8 * n)));
 	return exec_done(cpu, in);
 }
 
+/* A fault midway leaves the registers popped so far, and ESP as it was. */
 static int
 exec_popa(struct soft_cpu *cpu, const struct soft_insn *in)
 {
 	unsigned n = in->opsize, i;
-	uint64_t val[8];
+	uint64_t val;
 	int ret;
 
 	for (i = 0; i < 8; i++) {
-		ret = exec_load(cpu, VMM_SEG_SS, exec_sp(cpu, n * i), n,
-		    &val[7 - i]);
+		ret = exec_load(cpu, VMM_SEG_SS, exec_sp(cpu, n * i), n, &val);
 		if (ret != SOFT_OK)
 			return ret;
+		if (7 - i != VMM_REG_RSP)
+			exec_wreg(cpu, 7 - i, n, val);
 	}
 	exec_sp_set(cpu, exec_sp(cpu, 8 * n));
-	for (i = 0; i < 8; i++)
-		if (i != VMM_REG_RSP)
-			exec_wreg(cpu, i, n, val[i]);
 	return exec_done(cpu, in);
 }
 
