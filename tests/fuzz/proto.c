@@ -8,30 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../unit/fake.h"
-#include "libvmm/libvmm_int.h"
 #include "libvmm/server.h"
-#include "vmm/memseg.h"
+#include "vmm/vmm.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static struct vmm *
 fuzz_machine(void)
 {
-	static struct vmm vmm;
-	struct machine_config mc = {
-		.name = "fuzz",
+	struct vmm_config cfg = {
+		.size = sizeof(cfg),
 		.ncpu = 2,
-		.engine = &fake_engine,
+		.flags = VMM_CONFIG_NO_CONTROL,
 	};
+	static struct vmm *vmm;
 
-	if (vmm.m == NULL) {
-		strcpy(vmm.name, "fuzz");
-		if (machine_create(&mc, &vmm.m) != 0 ||
-		    memseg_setup(vmm.m, 4ul << 20, 0) != 0)
-			abort();
-	}
-	return &vmm;
+	if (vmm == NULL &&
+	    (vmm_create("fuzz", &cfg, &vmm) != 0 ||
+		vmm_setup_memory(vmm, 4ul << 20, 0) != 0))
+		abort();
+	return vmm;
 }
 
 int
