@@ -435,5 +435,7 @@ soft_step_one(struct soft_cpu *cpu)
 	/* The second of two MOV SS in a row holds nothing back. */
 	if (shadow && cpu->intr_shadow)
 		cpu->intr_shadow = cpu->ss_shadow = false;
-	return cpu->tf_armed && r == SOFT_OK ? SOFT_FLUSH : r;
+	/* The door that was held shut is open: look who waits. */
+	return (cpu->tf_armed || shadow || rerun) && r == SOFT_OK ?
+	    SOFT_FLUSH : r;
 }
