@@ -122,22 +122,20 @@ exec_two_ptrs(struct soft_cpu *cpu, gva_t la, unsigned n, int access,
     void *p[2])
 {
 	unsigned n0 = VMM_PAGE_SIZE - (la & VMM_PAGE_MASK);
+	uint64_t seq;
 	int ret;
 
-	/* The second look-up may empty the TLB and so age the first. */
-	for (int tries = 0; tries < 8; tries++) {
-		uint64_t gen = cpu->pmap_gen, flushes = cpu->st.tlb_flushes;
-
+	do {
 		ret = soft_ptr(cpu, la, n0, access, &p[0]);
 		if (ret != SOFT_OK)
 			return ret;
+		seq = cpu->pmap_seq;
 		ret = soft_ptr(cpu, la + n0, n - n0, access, &p[1]);
 		if (ret != SOFT_OK)
 			return ret;
-		if (gen == cpu->pmap_gen && flushes == cpu->st.tlb_flushes)
-			return SOFT_OK;
-	}
-	return SOFT_SLOW;
+	} while (seq != cpu->pmap_seq);
+	/* Translated code there: soft_write() takes care of both pages. */
+	return cpu->smc ? SOFT_SLOW : SOFT_OK;
 }
 
 static int
@@ -177,7 +175,6 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 	int access = x->in->mem_access, ret = SOFT_OK;
 	uint8_t *b = cpu->bounce + (la & 63);
 	struct exec_saved *saved;
-	struct soft_tlb_entry *e;
 	void *p[2];
 
 	KASSERT(n + 64 <= sizeof(cpu->bounce), "operand of %u bytes", n);
@@ -194,25 +191,6 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 			return exec_thunk_cross(cpu, x, la, n, p);
 		if (ret != SOFT_SLOW)
 			return ret;
-	} else if (access == VMM_PROT_RW) {
-		/*
-		 * Ordinary memory that holds translated code: still in place,
-		 * for the sake of atomicity, and the code is dropped after.
-		 */
-		ret = soft_ptr(cpu, la, n, VMM_PROT_READ, &p[0]);
-		if (ret != SOFT_OK && ret != SOFT_SLOW)
-			return ret;
-		e = &cpu->tlb[cpu->mmuidx]
-		    [(la >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
-		if (ret == SOFT_OK && e->info & SOFT_TLB_I_CODE) {
-			gpa_t gpa = (e->info & ~VMM_PAGE_MASK) |
-			    (la & VMM_PAGE_MASK);
-
-			ret = exec_thunk_run(cpu, x, p[0]);
-			if (ret == SOFT_OK)
-				soft_cache_invalidate(cpu->vm, gpa, n);
-			return ret;
-		}
 	}
 	if (access & VMM_PROT_READ)
 		ret = soft_read(cpu, la, b, n, false);

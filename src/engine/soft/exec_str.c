@@ -213,7 +213,7 @@ exec_str_ptr(struct soft_cpu *cpu, const struct exec_str *s, unsigned seg,
     uint64_t off, int access, uint64_t *np, uint8_t **pp)
 {
 	uint64_t n = *np, room, lo;
-	unsigned inpage;
+	unsigned inpage, bytes;
 	gva_t la;
 	void *p;
 
@@ -243,10 +243,14 @@ exec_str_ptr(struct soft_cpu *cpu, const struct exec_str *s, unsigned seg,
 		    access, &first) != SOFT_OK)
 			return false;
 	}
-	if (exec_ptr(cpu, la, s->size, access, &p) != SOFT_OK)
+	/* All of it at once, so that a page with translated code is told of
+	 * every byte. */
+	bytes = (unsigned)((n - 1) << s->shift);
+	if (exec_ptr(cpu, s->down ? la - bytes : la, bytes + s->size, access,
+	    &p) != SOFT_OK)
 		return false;
 	*np = n;
-	*pp = p;
+	*pp = (uint8_t *)p + (s->down ? bytes : 0);
 	return true;
 }
 
