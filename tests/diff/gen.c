@@ -566,6 +566,12 @@ gen_mend(struct gen *g, struct soft_insn *in, uint64_t next)
 	return true;
 }
 
+static bool
+gen_image_insn(const struct soft_insn *in)
+{
+	return in->cls == SOFT_C_FPUMEM && (in->mem_access & VMM_PROT_WRITE);
+}
+
 static void
 gen_one(struct gen *g, uint64_t at, struct soft_insn *in)
 {
@@ -630,6 +636,9 @@ diff_gen(uint64_t seed, struct diff_case *c)
 		c->ninsn = i + 1;
 		g.ptrs &= ~in.gpr_write | 1u << 4;
 		g.small &= ~in.gpr_write;
+		/* Bytes that are not compared must not be copied about. */
+		if (gen_image_insn(&in))
+			break;
 	}
 	start[c->ninsn] = (uint16_t)len;
 	for (unsigned i = 0; i < nbr; i++) {

@@ -141,8 +141,8 @@ native_signal(int sig, siginfo_t *si, void *ucp)
 
 	(void)si;
 	/* The case may have set AC, which the kernel leaves to the handler,
-	 * and ID, which returning from the signal does not restore. */
-	__asm__ volatile("pushfq\n\tandl $~0x240000,(%%rsp)\n\tpopfq"
+	 * and ID and NT, which returning from the signal does not restore. */
+	__asm__ volatile("pushfq\n\tandl $~0x244000,(%%rsp)\n\tpopfq"
 	    : : : "cc", "memory");
 	if (sig == SIGUSR1 && !native_running)
 		return;

@@ -207,6 +207,14 @@ soft_io(struct soft_cpu *c, uint16_t port, unsigned bytes, bool in,
 	return soft_raise_err(c, SOFT_EXC_GP, 0);
 }
 
+int
+soft_io_check(struct soft_cpu *c, uint16_t port, unsigned bytes)
+{
+	(void)port;
+	(void)bytes;
+	return soft_raise_err(c, SOFT_EXC_GP, 0);
+}
+
 void
 soft_cache_invalidate(struct soft_vm *v, gpa_t gpa, uint64_t len)
 {
@@ -317,8 +325,7 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
 		}
 		in.len = 0;
 		if (avail > 0 && soft_decode(b, avail, SOFT_KEY_L, &in) == 0 &&
-		    (!diff_allowed(&in, false) || (in.cls == SOFT_C_STRING &&
-		    in.zi.meta.category == ZYDIS_CATEGORY_IOSTRINGOP))) {
+		    !diff_allowed(&in, false)) {
 			o->vector = DIFF_V_SYS;
 			break;
 		}

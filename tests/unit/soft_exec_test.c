@@ -163,6 +163,15 @@ soft_io(struct soft_cpu *c, uint16_t port, unsigned bytes, bool in,
 	return SOFT_OK;
 }
 
+int
+soft_io_check(struct soft_cpu *c, uint16_t port, unsigned bytes)
+{
+	(void)c;
+	(void)port;
+	(void)bytes;
+	return SOFT_OK;
+}
+
 void
 soft_cache_invalidate(struct soft_vm *v, gpa_t gpa, uint64_t len)
 {

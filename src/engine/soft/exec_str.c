@@ -398,6 +398,13 @@ exec_string(struct soft_cpu *cpu, struct exec_op *x)
 	s.amask = exec_mask(s.abytes);
 	s.down = cpu->rflags_sys & SOFT_FL_DF;
 	s.until_equal = in->repne;
+	if (ports) {
+		/* Before memory is looked at, and even for no element. */
+		ret = soft_io_check(cpu, (uint16_t)cpu->gpr[VMM_REG_RDX],
+		    s.size);
+		if (ret != SOFT_OK)
+			return ret;
+	}
 	if (!in->rep && !in->repne) {
 		ret = exec_str_one(cpu, &s);
 		return ret == SOFT_OK ? exec_done(cpu, in) : ret;

@@ -101,18 +101,21 @@ sys_io_allowed(struct soft_cpu *cpu, uint16_t port, unsigned bytes)
 }
 
 int
+soft_io_check(struct soft_cpu *cpu, uint16_t port, unsigned bytes)
+{
+	if ((cpu->cr0 & SOFT_CR0_PE) != 0 &&
+	    cpu->cpl > (cpu->rflags_sys & SOFT_FL_IOPL) >> 12)
+		return sys_io_allowed(cpu, port, bytes);
+	return SOFT_OK;
+}
+
+int
 soft_io(struct soft_cpu *cpu, uint16_t port, unsigned bytes, bool in,
     uint32_t *datap)
 {
-	int r;
+	int r = soft_io_check(cpu, port, bytes);
 
-	if ((cpu->cr0 & SOFT_CR0_PE) != 0 &&
-	    cpu->cpl > (cpu->rflags_sys & SOFT_FL_IOPL) >> 12) {
-		r = sys_io_allowed(cpu, port, bytes);
-		if (r != SOFT_OK)
-			return r;
-	}
-	return soft_pio(cpu, port, bytes, in, datap);
+	return r != SOFT_OK ? r : soft_pio(cpu, port, bytes, in, datap);
 }
 
 static int

@@ -276,9 +276,11 @@ fpu_probe(struct soft_cpu *cpu, const struct fpu_insn *f, gva_t la)
 	gva_t last = la + f->n - 1;
 	int ret;
 
-	/* These are not aligned; the fault is that of the second page. */
-	if (f->form == FPU_F_ENV && (la ^ last) >> VMM_PAGE_SHIFT != 0)
-		last &= ~VMM_PAGE_MASK;
+	/* The control word is looked at first, then the last byte. */
+	if (f->form == FPU_F_ENV &&
+	    (la & VMM_PAGE_MASK) > VMM_PAGE_SIZE - (f->n % 28 == 0 ||
+	    f->n == 108 ? 4 : 2))
+		last = (la | VMM_PAGE_MASK) + 1;
 	ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? last : la, 1, access);
 	if (ret == SOFT_OK)
 		ret = exec_probe(cpu, f->form == FPU_F_FXSAVE ? la : last, 1,

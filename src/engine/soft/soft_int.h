@@ -561,6 +561,8 @@ int soft_exec_sys(struct soft_cpu *cpu, const struct soft_insn *in);
  * replay: exec_sys.c (SYS-A). => SOFT_OK, SOFT_FAULT, SOFT_EXIT */
 int soft_io(struct soft_cpu *cpu, uint16_t port, unsigned bytes, bool in,
     uint32_t *datap);
+/* Those checks alone. => SOFT_OK, SOFT_FAULT, SOFT_EXIT */
+int soft_io_check(struct soft_cpu *cpu, uint16_t port, unsigned bytes);
 
 
 /* Architectural bits that several files need. */
