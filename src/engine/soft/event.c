@@ -13,6 +13,7 @@
  * its controller by then, so the event is kept in cpu->event and delivered
  * first when the vCPU runs again.
  */
+#include "base/log.h"
 #include "engine/soft/sys_int.h"
 
 /* What a delivery needs to know. */
@@ -232,8 +233,13 @@ event_class(const struct soft_event *e)
 }
 
 static int
-event_shutdown(struct soft_cpu *cpu)
+event_shutdown(struct soft_cpu *cpu, const struct soft_event *last)
 {
+	log_info("vCPU %u: triple fault: vector %u error 0x%x cr2 0x%lx rip "
+	    "%x:0x%lx rsp 0x%lx cr0 0x%lx cr3 0x%lx cr4 0x%lx efer 0x%lx",
+	    cpu->id, last->vector, last->error, cpu->cr2,
+	    cpu->seg[VMM_SEG_CS].selector, cpu->rip, cpu->gpr[VMM_REG_RSP],
+	    cpu->cr0, cpu->cr3, cpu->cr4, cpu->efer);
 	cpu->exit.u.suspend.how = VMM_SUSPEND_TRIPLEFAULT;
 	cpu->exit.u.suspend.status = -1;
 	return soft_exit(cpu, VMM_EXIT_SUSPEND);
@@ -287,7 +293,7 @@ event_deliver(struct soft_cpu *cpu, struct soft_event e, uint64_t rip)
 		if (next.vector == SOFT_EXC_PF)
 			cpu->cr2 = next.cr2;
 		if (first == EVENT_DOUBLE && second != EVENT_BENIGN)
-			return event_shutdown(cpu);
+			return event_shutdown(cpu, &next);
 		if ((first == EVENT_CONTRIBUTORY &&
 		    second == EVENT_CONTRIBUTORY) || (first == EVENT_PAGE &&
 		    (second == EVENT_CONTRIBUTORY || second == EVENT_PAGE)))
