@@ -16,6 +16,9 @@
 #include "base/lock.h"
 
 #define UART_FIFO 16
+/* So many reads of the line status with no byte sent between them are made by
+ * one who waits for input, not by a driver that probes or sends. */
+#define UART_POLLS 64
 
 enum { UART_DATA, UART_IER, UART_IIR, UART_LCR, UART_MCR, UART_LSR, UART_MSR,
 	UART_SCR };
@@ -61,6 +64,7 @@ struct uart {
 	uint8_t rx[UART_FIFO];
 	unsigned rx_at, rx_len;
 	bool overrun;
+	unsigned polls; /* of the line status since a byte was sent */
 	bool tx_event; /* the transmitter became empty, not yet reported */
 	int line;
 };
@@ -188,6 +192,8 @@ uart_read_locked(struct uart *u, unsigned reg, bool *roomp)
 		v = UART_LSR_TX | (u->rx_len != 0 ? UART_LSR_RX : 0) |
 		    (u->overrun ? UART_LSR_OVERRUN : 0);
 		u->overrun = false;
+		if (u->polls < UART_POLLS)
+			*roomp = ++u->polls == UART_POLLS;
 		return v;
 	case UART_MSR:
 		v = uart_modem(u) | u->msr_delta;
@@ -248,6 +254,7 @@ uart_write_locked(struct uart *u, unsigned reg, uint8_t val)
 			return false;
 		}
 		u->tx_event = true;
+		u->polls = 0;
 		if ((u->mcr & UART_MCR_LOOP) == 0)
 			return true;
 		uart_push(u, val);
@@ -291,7 +298,7 @@ uart_write(struct uart *u, unsigned reg, uint8_t val)
 	lock_release(&u->lock);
 	if (send)
 		u->ops->transmit(u->arg, val);
-	else if (reg == UART_IER || reg == UART_FCR || reg == UART_MCR)
+	else if (reg == UART_IER || reg == UART_FCR)
 		u->ops->room(u->arg);
 }
 
@@ -301,8 +308,7 @@ uart_receive(struct uart *u, const uint8_t *buf, size_t n)
 	size_t i = 0;
 
 	lock_acquire(&u->lock);
-	if (((u->mcr & (UART_MCR_DTR | UART_MCR_RTS)) != 0 ||
-		(u->ier & UART_IER_RX) != 0) &&
+	if (((u->ier & UART_IER_RX) != 0 || u->polls == UART_POLLS) &&
 	    (u->mcr & UART_MCR_LOOP) == 0)
 		while (i < n && u->rx_len < uart_capacity(u))
 			uart_push(u, buf[i++]);

@@ -28,9 +28,9 @@ void uart_destroy(struct uart *u);
 uint8_t uart_read(struct uart *u, unsigned reg);
 void uart_write(struct uart *u, unsigned reg, uint8_t val);
 /*
- * Bytes from the line.  None are taken while the guest is not ready (neither
- * DTR nor RTS nor the receive interrupt are on), so that none is lost while
- * it boots.
+ * Bytes from the line.  None are taken before the guest listens, that is, has
+ * the receive interrupt on or polls the line status, so that none is lost while
+ * it boots and probes the port.
  * => how many of n were taken
  */
 size_t uart_receive(struct uart *u, const uint8_t *buf, size_t n);
