@@ -13,6 +13,7 @@
 #include "diff.h"
 #include "engine/soft/soft_int.h"
 
+bool diff_m32;
 uint8_t diff_image[DIFF_PAGES][DIFF_PAGE];
 
 struct gen {
@@ -257,6 +258,9 @@ gen_state(struct gen *g, struct diff_state *st)
 		st->gpr[4] &= ~7ul;
 	g->ptrs |= 1u << 4;
 	g->small &= ~(1u << 4);
+	/* The upper halves of these are nobody's in 32-bit code. */
+	for (unsigned i = 0; i < 8 && diff_m32; i++)
+		st->gpr[i] &= 0xffffffff;
 	st->rflags = 0x202 | (gen_u64(g) & SOFT_FL_ARITH);
 	if (gen_n(g, 16) == 0)
 		st->rflags |= SOFT_FL_DF;
@@ -355,6 +359,8 @@ gen_forbidden(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_LFS:
 	case ZYDIS_MNEMONIC_LGS:
 	case ZYDIS_MNEMONIC_LSS:
+	case ZYDIS_MNEMONIC_LDS:
+	case ZYDIS_MNEMONIC_LES:
 	case ZYDIS_MNEMONIC_RDFSBASE:
 	case ZYDIS_MNEMONIC_RDGSBASE:
 	case ZYDIS_MNEMONIC_WRFSBASE:
@@ -489,14 +495,19 @@ gen_bytes(struct gen *g, uint8_t b[15])
 	case 0:
 	case 1:
 	case 2:
-		b[n++] = 0x40 | (b[14] & 15);
+		if (!diff_m32)
+			b[n++] = 0x40 | (b[14] & 15);
 		break;
 	case 3:
 		b[0] = 0xc5;
+		if (diff_m32)
+			b[1] |= 0xc0;
 		return;
 	case 4:
 		b[0] = 0xc4;
 		b[1] = (uint8_t)((b[1] & 0xe0) | (1 + gen_n(g, 3)));
+		if (diff_m32)
+			b[1] |= 0xc0;
 		return;
 	default:
 		break;
@@ -550,7 +561,7 @@ gen_mend(struct gen *g, struct soft_insn *in, uint64_t next)
 		if (index >= 0 && !(g->small & 1u << index))
 			return false;
 	}
-	if (d->size == 64) {
+	if (d->size == 64) { /* moffs */
 		if (gen_n(g, 8) != 0)
 			gen_put(in->bytes + d->offset, gen_pointer(g), 8);
 	} else if (m->base == ZYDIS_REGISTER_RIP) {
@@ -579,7 +590,8 @@ gen_one(struct gen *g, uint64_t at, struct soft_insn *in)
 
 	for (;;) {
 		gen_bytes(g, b);
-		if (soft_decode(b, sizeof(b), SOFT_KEY_L, in) != 0 ||
+		if (soft_decode(b, sizeof(b), diff_m32 ? SOFT_KEY_D :
+		    SOFT_KEY_L, in) != 0 ||
 		    in->len == 0 || !diff_allowed(in, false))
 			continue;
 		if (in->cls == SOFT_C_UD && gen_n(g, 4) != 0)
@@ -587,7 +599,8 @@ gen_one(struct gen *g, uint64_t at, struct soft_insn *in)
 		if (!gen_mend(g, in, at + in->len))
 			continue;
 		memcpy(b, in->bytes, in->len);
-		if (soft_decode(b, in->len, SOFT_KEY_L, in) == 0)
+		if (soft_decode(b, in->len, diff_m32 ? SOFT_KEY_D :
+		    SOFT_KEY_L, in) == 0)
 			return;
 	}
 }

@@ -45,7 +45,8 @@
 
 #define SEL_KCODE 0x10
 #define SEL_KDATA 0x18
-#define SEL_UDATA 0x2b /* as Linux has them */
+#define SEL_UCODE32 0x23 /* as Linux has them */
+#define SEL_UDATA 0x2b
 #define SEL_UCODE 0x33
 #define SEL_TSS 0x40
 
@@ -245,6 +246,7 @@ guest_descriptors(struct diff_guest *g)
 	guest_put(g, KERN + SEL_KDATA, 0x00cf93000000ffff);
 	guest_put(g, KERN + (SEL_UDATA & ~7), 0x00cff3000000ffff);
 	guest_put(g, KERN + (SEL_UCODE & ~7), 0x00affb000000ffff);
+	guest_put(g, KERN + (SEL_UCODE32 & ~7), 0x00cffb000000ffff);
 	/* IST 1 is all of the TSS that counts, and that it has no I/O map. */
 	guest_put(g, KERN + 0x2000 + 0x24, KVA_STACK);
 	guest_put(g, KERN + 0x2000 + 0x60, 0xfffful << 48);
@@ -295,10 +297,13 @@ guest_processor(struct diff_guest *g)
 	guest_set_seg(c, VMM_SEG_GDTR, 0, KVA_GDT, 0xfff, 0);
 	guest_set_seg(c, VMM_SEG_IDTR, 0, KVA_IDT, 0x1ff, 0);
 	guest_set_seg(c, VMM_SEG_TR, SEL_TSS, KVA_TSS, 0x67, 0x8b);
-	guest_set_seg(c, VMM_SEG_DS, 0, 0, ~0u, 0xc0f3);
-	guest_set_seg(c, VMM_SEG_ES, 0, 0, ~0u, 0xc0f3);
-	guest_set_seg(c, VMM_SEG_FS, 0, DIFF_FS_BASE, ~0u, 0xc0f3);
-	guest_set_seg(c, VMM_SEG_GS, 0, DIFF_GS_BASE, ~0u, 0xc0f3);
+	guest_set_seg(c, VMM_SEG_DS, diff_m32 ? SEL_UDATA : 0, 0, ~0u, 0xc0f3);
+	guest_set_seg(c, VMM_SEG_ES, diff_m32 ? SEL_UDATA : 0, 0, ~0u, 0xc0f3);
+	/* Null, but for the bases: no use in 32-bit code. */
+	guest_set_seg(c, VMM_SEG_FS, 0, DIFF_FS_BASE, ~0u, 0xc0f3 |
+	    (diff_m32 ? VMM_SEG_UNUSABLE : 0));
+	guest_set_seg(c, VMM_SEG_GS, 0, DIFF_GS_BASE, ~0u, 0xc0f3 |
+	    (diff_m32 ? VMM_SEG_UNUSABLE : 0));
 	return 0;
 }
 
@@ -329,6 +334,8 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 
 	if (g == NULL)
 		return -ENOMEM;
+	if (diff_m32 && ring0)
+		return -ENOTSUP;
 	for (unsigned i = 0; i < BASE_ARRAY_LEN(sigs); i++)
 		sigaction(sigs[i], &sa, NULL);
 	g->translate = translate;
@@ -401,7 +408,12 @@ guest_load(struct diff_guest *g, struct diff_case *c)
 		guest_set_seg(cpu, VMM_SEG_CS, SEL_KCODE, 0, ~0u, 0xa09b);
 		guest_set_seg(cpu, VMM_SEG_SS, SEL_KDATA, 0, ~0u, 0xc093);
 	} else {
-		guest_set_seg(cpu, VMM_SEG_CS, SEL_UCODE, 0, ~0u, 0xa0fb);
+		if (diff_m32)
+			guest_set_seg(cpu, VMM_SEG_CS, SEL_UCODE32, 0, ~0u,
+			    0xc0fb);
+		else
+			guest_set_seg(cpu, VMM_SEG_CS, SEL_UCODE, 0, ~0u,
+			    0xa0fb);
 		guest_set_seg(cpu, VMM_SEG_SS, SEL_UDATA, 0, ~0u, 0xc0f3);
 	}
 	for (unsigned i = 0; i < 16; i++)
@@ -428,7 +440,8 @@ guest_look(struct diff_guest *g, struct diff_case *c)
 			break;
 		b[n] = *guest_at(g, CODE + off);
 	}
-	if (n == 0 || soft_decode(b, n, SOFT_KEY_L, &in) != 0)
+	if (n == 0 || soft_decode(b, n, diff_m32 ? SOFT_KEY_D : SOFT_KEY_L,
+	    &in) != 0)
 		return true; /* it will fault */
 	if (!diff_allowed(&in, g->ring0))
 		return false;

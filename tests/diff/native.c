@@ -125,6 +125,8 @@ native_load(const struct diff_case *c, ucontext_t *uc)
 	for (unsigned i = 0; i < 16; i++)
 		g[order[i]] = (greg_t)c->in.gpr[i];
 	g[REG_RIP] = (greg_t)c->in.rip;
+	if (diff_m32)
+		g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffl) | 0x23;
 	g[REG_EFL] = (greg_t)c->in.rflags;
 	g[REG_TRAPNO] = g[REG_ERR] = g[REG_CR2] = 0;
 	/* Legacy area but for the kernel's own words, header, AVX. */
@@ -254,6 +256,8 @@ native_child(void)
 	for (unsigned i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		if (sigaction(sigs[i], &sa, NULL) != 0)
 			_exit(1);
+	if (diff_m32)
+		__asm__ volatile("movl %0,%%ds; movl %0,%%es" : : "r"(0x2b));
 	if (native_sandbox() == 0)
 		__asm__ volatile("int3");
 	native_syscall(SYS_exit_group, 1, 0, 0, 0);

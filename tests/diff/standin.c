@@ -244,7 +244,7 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 	struct diff_guest *g;
 	struct soft_cpu *c;
 
-	if (translate || ring0)
+	if (translate || ring0 || diff_m32)
 		return -ENOTSUP;
 	for (unsigned i = 0; i < BASE_ARRAY_LEN(sigs); i++)
 		sigaction(sigs[i], &sa, NULL);

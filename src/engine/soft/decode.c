@@ -428,9 +428,20 @@ decode_fixup(struct soft_insn *in)
 	case ZYDIS_MNEMONIC_VCVTSS2SI:
 	case ZYDIS_MNEMONIC_VCVTTSD2SI:
 	case ZYDIS_MNEMONIC_VCVTTSS2SI:
+		in->avx = true;
+		break;
+	case ZYDIS_MNEMONIC_VPINSRD:
+		/* VEX.W is ignored outside 64-bit mode, but not of this. */
+		if (in->zi.raw.vex.W &&
+		    in->zi.machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+			in->cls = SOFT_C_UD;
+		break;
 	case ZYDIS_MNEMONIC_VZEROALL:
 	case ZYDIS_MNEMONIC_VZEROUPPER:
 		in->avx = true;
+		/* Run natively it would clear registers 8 to 15 too. */
+		if (in->zi.machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
+			in->cls = SOFT_C_GATHER;
 		break;
 	default:
 		break;

@@ -315,6 +315,20 @@ vec_bound(struct soft_cpu *cpu, struct exec_op *x)
 	return exec_done(cpu, in);
 }
 
+/* VZEROALL and VZEROUPPER outside 64-bit mode, where there are eight. */
+static int
+vec_zero(struct soft_cpu *cpu, const struct soft_insn *in, bool all)
+{
+	struct vec v;
+
+	for (int r = 0; r < 8; r++) {
+		vec_get(cpu, r, &v);
+		memset(v.b + (all ? 0 : 16), 0, all ? 32 : 16);
+		vec_put(cpu, r, &v);
+	}
+	return exec_done(cpu, in);
+}
+
 int
 exec_pieces(struct soft_cpu *cpu, struct exec_op *x)
 {
@@ -344,6 +358,10 @@ exec_pieces(struct soft_cpu *cpu, struct exec_op *x)
 		return vec_xlat(cpu, x);
 	case ZYDIS_MNEMONIC_BOUND:
 		return vec_bound(cpu, x);
+	case ZYDIS_MNEMONIC_VZEROALL:
+	case ZYDIS_MNEMONIC_VZEROUPPER:
+		return vec_zero(cpu, in,
+		    in->zi.mnemonic == ZYDIS_MNEMONIC_VZEROALL);
 	default:
 		/* One block of memory after all (CMPXCHG8B, 16B). */
 		x->kind = in->memop >= 0 ? EXEC_K_MEM : EXEC_K_REG;

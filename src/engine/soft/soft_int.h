@@ -303,7 +303,8 @@ enum soft_class {
 	SOFT_C_GATHER,	/* VPGATHER*, MASKMOV*, VMASKMOV*, XLAT, BOUND: implicit or
 			 * several memory operands, in C or by pieces; BT, BTS,
 			 * BTR, BTC of memory with a bit number in a register,
-			 * which reaches beyond the memory operand */
+			 * which reaches beyond the memory operand; VZEROALL,
+			 * VZEROUPPER outside 64-bit mode */
 	SOFT_C_SYS,	/* all else: far, privileged, CPUID, IO, segments, CLD
 			 * and STD; 32-bit only: AAA..DAS, SALC, ARPL */
 };
