@@ -53,7 +53,7 @@ same(const struct diff_outcome *a, const struct diff_outcome *b)
 	if (diff_m32 && a->vector == SOFT_EXC_GP && b->vector == SOFT_EXC_PF &&
 	    b->cr2 < 32)
 		return true;
-	if (diff_m32 && a->vector == SOFT_EXC_PF && a->cr2 > 0xfffffe00 &&
+	if (diff_m32 && a->vector == SOFT_EXC_PF && (uint32_t)(a->cr2 + 0x200) < 0x400 &&
 	    (b->vector == SOFT_EXC_GP || b->vector == SOFT_EXC_SS))
 		return true;
 	return a->vector == vb && ea == eb && a->cr2 == b->cr2 &&

@@ -160,8 +160,6 @@ compare(const struct soft_insn *a, const struct soft_insn *b,
 		return "operand count";
 	if (a->lock != b->lock)
 		return "lock";
-	if (a->cls != b->cls && a->cls != SOFT_C_NATIVE)
-		return "class";
 	for (unsigned i = 0; i < a->zi.operand_count_visible; i++) {
 		const ZydisDecodedOperand *x = &a->op[i], *y = &b->op[i];
 		int n;

@@ -430,8 +430,9 @@ decode_fixup(struct soft_insn *in)
 	case ZYDIS_MNEMONIC_VCVTTSS2SI:
 		in->avx = true;
 		break;
+	case ZYDIS_MNEMONIC_VPEXTRD:
 	case ZYDIS_MNEMONIC_VPINSRD:
-		/* VEX.W is ignored outside 64-bit mode, but not of this. */
+		/* VEX.W is ignored outside 64-bit mode, but not of these. */
 		if (in->zi.raw.vex.W &&
 		    in->zi.machine_mode != ZYDIS_MACHINE_MODE_LONG_64)
 			in->cls = SOFT_C_UD;
