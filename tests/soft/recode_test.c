@@ -10,9 +10,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "engine/soft/soft_int.h"
+#include "recode_check.h"
 
 static uint64_t rng_state;
 
@@ -106,116 +105,6 @@ choose(const struct soft_insn *in, struct soft_recode *rc)
 	rc->mem_gs = rng() % 4 == 0;
 }
 
-static bool
-is_high(ZydisRegister r)
-{
-	return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
-}
-
-static bool
-is_byte(ZydisRegister r)
-{
-	return r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B;
-}
-
-/* May soft_recode() refuse this? */
-static bool
-may_refuse(const struct soft_insn *in, const struct soft_recode *rc)
-{
-	bool high = false, rex;
-
-	for (unsigned i = 0; i < 16; i++)
-		if ((in->gpr_fixed & 1u << i) && rc->map[i] != i)
-			return true;
-	if (in->memop >= 0 && (rc->mem_index == 4 ||
-	    in->op[in->memop].mem.type == ZYDIS_MEMOP_TYPE_VSIB ||
-	    (in->zi.mnemonic == ZYDIS_MNEMONIC_LEA && in->addrsize == 2)))
-		return true;
-	rex = in->memop >= 0 && (rc->mem_base >= 8 || rc->mem_index >= 8);
-	for (unsigned i = 0; i < in->zi.operand_count_visible; i++) {
-		ZydisRegister r = in->op[i].reg.value;
-		int n;
-
-		if (in->op[i].type != ZYDIS_OPERAND_TYPE_REGISTER)
-			continue;
-		n = soft_gpr_number(r);
-		if (is_high(r))
-			high = true;
-		else if (n >= 0 && (rc->map[n] >= 8 ||
-		    (is_byte(r) && rc->map[n] >= 4)))
-			rex = true;
-		else if (n < 0 && ZydisRegisterGetId(r) >= 8)
-			rex = true;
-	}
-	return high && rex;
-}
-
-static const char *
-compare(const struct soft_insn *a, const struct soft_insn *b,
-    const struct soft_recode *rc)
-{
-	if (a->zi.mnemonic != b->zi.mnemonic)
-		return "mnemonic";
-	if (a->zi.operand_count_visible != b->zi.operand_count_visible)
-		return "operand count";
-	if (a->lock != b->lock)
-		return "lock";
-	for (unsigned i = 0; i < a->zi.operand_count_visible; i++) {
-		const ZydisDecodedOperand *x = &a->op[i], *y = &b->op[i];
-		int n;
-
-		/* 90+r of the accumulator's new register. */
-		if (a->zi.mnemonic == ZYDIS_MNEMONIC_XCHG &&
-		    b->zi.opcode >= 0x90 && rc->map[0] != 0)
-			y = &b->op[1 - i];
-		if (x->type != y->type)
-			return "operand type";
-		if (x->size != y->size && a->zi.mnemonic != ZYDIS_MNEMONIC_NOP &&
-		    x->type != ZYDIS_OPERAND_TYPE_IMMEDIATE)
-			return "operand size";
-		switch (x->type) {
-		case ZYDIS_OPERAND_TYPE_REGISTER:
-			n = soft_gpr_number(x->reg.value);
-			if (n >= 0 && !is_high(x->reg.value)) {
-				if (is_high(y->reg.value) ||
-				    soft_gpr_number(y->reg.value) !=
-				    rc->map[n])
-					return "register";
-			} else if (x->reg.value != y->reg.value) {
-				return "fixed register";
-			}
-			break;
-		case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-			if (x->imm.value.u != y->imm.value.u)
-				return "immediate";
-			break;
-		case ZYDIS_OPERAND_TYPE_MEMORY:
-			if (rc->mem_base < 0 ?
-			    y->mem.base != ZYDIS_REGISTER_NONE :
-			    soft_gpr_number(y->mem.base) != rc->mem_base)
-				return "base";
-			if (rc->mem_index < 0 ?
-			    y->mem.index != ZYDIS_REGISTER_NONE :
-			    soft_gpr_number(y->mem.index) != rc->mem_index)
-				return "index";
-			if (rc->mem_index >= 0 && y->mem.scale != rc->mem_scale)
-				return "scale";
-			if (y->mem.disp.value != rc->mem_disp)
-				return "displacement";
-			if (y->mem.type != ZYDIS_MEMOP_TYPE_AGEN &&
-			    (y->mem.segment == ZYDIS_REGISTER_GS) != rc->mem_gs)
-				return "segment";
-			if (b->addrsize != 8 &&
-			    a->zi.mnemonic != ZYDIS_MNEMONIC_LEA)
-				return "address size";
-			break;
-		default:
-			break;
-		}
-	}
-	return NULL;
-}
-
 static void
 dump(const char *what, const uint8_t *b, unsigned n, ZydisMachineMode mode)
 {
@@ -232,7 +121,7 @@ dump(const char *what, const uint8_t *b, unsigned n, ZydisMachineMode mode)
 static int
 one(uint64_t seed, unsigned long *tried, unsigned long *refused)
 {
-	struct soft_insn in, back;
+	struct soft_insn in;
 	struct soft_recode rc;
 	uint8_t b[15], out[17];
 	const char *why;
@@ -244,6 +133,12 @@ one(uint64_t seed, unsigned long *tried, unsigned long *refused)
 	gen(b);
 	if (soft_decode(b, sizeof(b), mode, &in) != 0) {
 		fprintf(stderr, "seed %" PRIu64 ": 15 bytes not enough\n", seed);
+		return 1;
+	}
+	why = recode_check_insn(&in);
+	if (why != NULL) {
+		fprintf(stderr, "SEED=%" PRIu64 ": %s\n", seed, why);
+		dump("guest", b, sizeof(b), in.zi.machine_mode);
 		return 1;
 	}
 	switch (in.cls) {
@@ -260,21 +155,9 @@ one(uint64_t seed, unsigned long *tried, unsigned long *refused)
 	++*tried;
 	out[16] = 0xa5;
 	len = soft_recode(&in, &rc, out);
-	if (len == -ENOTSUP && may_refuse(&in, &rc)) {
+	why = out[16] != 0xa5 ? "too long" : recode_check(&in, &rc, len, out);
+	if (len == -ENOTSUP && why == NULL)
 		++*refused;
-		return 0;
-	}
-	why = "refused";
-	memset(&back, 0, sizeof(back));
-	if (len > 0) {
-		if (len > 15 || out[16] != 0xa5)
-			why = "too long";
-		else if (soft_decode(out, (size_t)len, SOFT_KEY_L, &back) != 0 ||
-		    back.len != len)
-			why = "length";
-		else
-			why = compare(&in, &back, &rc);
-	}
 	if (why == NULL)
 		return 0;
 	fprintf(stderr, "SEED=%" PRIu64 ": %s (%d)\n", seed, why, len);
