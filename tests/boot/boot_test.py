@@ -238,7 +238,7 @@ def case_linux_memory(arg):
     h = Hyve(arg, "-m", "8G", "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
              'console=ttyS0 HYVE_RUN="%s"' % run)
     try:
-        total = int(h.wait_for(r"^Mem:\s+(\d+)")[1])
+        total = int(h.wait_for(r"^Mem:\s+(\d+)\s")[1])
         check(total > 7500, "the guest has %d MB of 8 GB" % total)
         h.wait_for("^BEFORE")
         time.sleep(0.3)
