@@ -100,6 +100,7 @@ void guest_gate(unsigned vector, word handler, unsigned sel, unsigned type,
 word guest_stub(unsigned vector); /* the default handler */
 #define GATE_INT 14
 #define GATE_TRAP 15
+#define GATE_ABSENT 0x80 /* or'ed in: not present */
 
 static inline void
 outb(uint16_t port, uint8_t v)

@@ -12,8 +12,9 @@ guest_gate(unsigned vector, word handler, unsigned sel, unsigned type,
 {
 	uint64_t *g = &guest64_idt[vector * 2];
 
+	type ^= 0x80;
 	g[0] = (handler & 0xffff) | (uint64_t)sel << 16 |
-	    (uint64_t)ist << 32 | (uint64_t)(type | dpl << 5 | 0x80) << 40 |
+	    (uint64_t)ist << 32 | (uint64_t)(type | dpl << 5) << 40 |
 	    (handler & 0xffff0000) << 32;
 	g[1] = handler >> 32;
 }

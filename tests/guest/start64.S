@@ -14,7 +14,7 @@ start:
 	cld
 	movl	$stack_end, %esp
 	/* page tables */
-	movl	$pdpt + 3, pml4
+	movl	$pdpt + 7, pml4
 	movl	$pd + 3, pdpt
 	movl	$0x83, %eax
 	movl	$pd, %edi
@@ -168,3 +168,5 @@ pd:	.skip	4096
 	.skip	32768
 	.globl stack_end
 stack_end:
+
+	.section .note.GNU-stack, "", @progbits

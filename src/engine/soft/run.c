@@ -2,9 +2,33 @@
 /*
  * The run loop: events, one instruction at a time by the executor, exits.
  */
+#include <pthread.h>
+#include <signal.h>
+
 #include "engine/soft/soft_int.h"
 
 static uint64_t run_poison;
+static pthread_once_t run_once = PTHREAD_ONCE_INIT;
+
+/* A thunk's fault is the guest's; any other is our own bug. */
+static void
+run_signal(int sig, siginfo_t *si, void *uc)
+{
+	(void)si;
+	if (!soft_thunk_signal(uc))
+		(void)signal(sig, SIG_DFL);
+}
+
+static void
+run_signals(void)
+{
+	static const int sigs[] = { SIGFPE, SIGSEGV, SIGBUS, SIGILL, SIGTRAP };
+	struct sigaction sa = { .sa_sigaction = run_signal,
+		.sa_flags = SA_SIGINFO | SA_NODEFER };
+
+	for (unsigned i = 0; i < BASE_ARRAY_LEN(sigs); i++)
+		(void)sigaction(sigs[i], &sa, NULL);
+}
 
 void
 soft_kick(struct soft_cpu *cpu)
@@ -25,6 +49,7 @@ int
 soft_cache_create(struct soft_vm *vm)
 {
 	vm->cache = &run_poison;
+	(void)pthread_once(&run_once, run_signals);
 	return 0;
 }
 

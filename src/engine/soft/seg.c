@@ -335,22 +335,23 @@ seg_push(struct soft_cpu *cpu, struct seg_sp *st, const uint64_t *v,
 		last = la;
 		memcpy(frame + (n - 1 - i) * bytes, &v[i], bytes);
 	}
+	/* In one piece, so that a fault in it leaves nothing written. */
 	if (last + (n - 1) * bytes == first) {
-		/* In one piece: a fault in it leaves nothing written. */
 		r = soft_write_as(cpu, last, frame, n * bytes, st->cpl);
+		if (r != SOFT_FAULT) {
+			st->sp = sp;
+			return r;
+		}
+	}
+	/* It wraps, or faults: one by one, for the right CR2. */
+	sp = st->sp;
+	for (unsigned i = 0; i < n; i++) {
+		sp = (sp - bytes) & sys_mask(st->size);
+		r = seg_sp_linear(cpu, st, sp, bytes, true, &la);
+		if (r == SOFT_OK)
+			r = soft_write_as(cpu, la, &v[i], bytes, st->cpl);
 		if (r != SOFT_OK)
 			return r;
-	} else {
-		sp = st->sp;
-		for (unsigned i = 0; i < n; i++) {
-			sp = (sp - bytes) & sys_mask(st->size);
-			r = seg_sp_linear(cpu, st, sp, bytes, true, &la);
-			if (r == SOFT_OK)
-				r = soft_write_as(cpu, la, &v[i], bytes,
-				    st->cpl);
-			if (r != SOFT_OK)
-				return r;
-		}
 	}
 	st->sp = sp;
 	return SOFT_OK;
