@@ -336,7 +336,7 @@ seg_push(struct soft_cpu *cpu, struct seg_sp *st, const uint64_t *v,
 		memcpy(frame + (n - 1 - i) * bytes, &v[i], bytes);
 	}
 	/* In one piece, so that a fault in it leaves nothing written. */
-	if (last + (n - 1) * bytes == first) {
+	if (n != 0 && last + (n - 1) * bytes == first) {
 		r = soft_write_as(cpu, last, frame, n * bytes, st->cpl);
 		if (r != SOFT_FAULT) {
 			st->sp = sp;
