@@ -6,6 +6,7 @@
 #ifndef BASE_HOST_H
 #define BASE_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,9 @@ int host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len,
 void host_dmap_free(uint64_t hpa, uint64_t len);
 /* Gives pages back to the host; they read as zeros again. */
 int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
+
+/* Whether core dumps of the process contain the range; by default they do. */
+void host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore);
 
 void *host_alloc(size_t size) BASE_MUST_CHECK; /* zeroed; NULL: none */
 void host_free(void *p);

@@ -151,6 +151,13 @@ host_dmap_discard(uint64_t hpa, uint64_t len)
 	return madvise(PHYS_TO_DMAP(hpa), len, MADV_DONTNEED) == 0 ? 0 : -errno;
 }
 
+void
+host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore)
+{
+	(void)madvise(PHYS_TO_DMAP(hpa), len,
+	    incore ? MADV_DODUMP : MADV_DONTDUMP);
+}
+
 void *
 host_alloc(size_t size)
 {

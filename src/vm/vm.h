@@ -47,6 +47,8 @@ int vm_object_create_dev(int fd, uint64_t len,
 void vm_object_ref(struct vm_object *obj);
 void vm_object_rele(struct vm_object *obj);
 uint64_t vm_object_resident(struct vm_object *obj); /* bytes */
+/* Whether core dumps contain it; a new object is in them. */
+void vm_object_set_incore(struct vm_object *obj, bool incore);
 
 /* --- map -------------------------------------------------------------- */
 

@@ -177,6 +177,13 @@ vm_object_resident(struct vm_object *obj)
 	return n * VMM_PAGE_SIZE;
 }
 
+void
+vm_object_set_incore(struct vm_object *obj, bool incore)
+{
+	host_dmap_set_incore(obj->base, base_roundup(obj->len, VM_2M),
+	    incore);
+}
+
 /* => true if the page was not resident before */
 static bool
 vm_object_page(struct vm_object *obj, uint64_t pindex)

@@ -101,6 +101,7 @@ struct machine {
 	struct memseg seg[VMM_MAXSEGS]; /* m */
 	struct memmap map[VMM_MAXMAPS]; /* m */
 	bool setup;			/* m: sysmem made */
+	bool incore;			/* m: segments are in core dumps */
 	_Atomic uint64_t lowmem, highmem; /* A: bytes, set once */
 
 	/* A: status << 32 | enum vmm_suspend; MACHINE_ALIVE while it runs */

@@ -65,9 +65,12 @@ memseg_alloc_locked(struct machine *m, int segid, uint64_t len,
 		error = vm_object_create_anon(len, &new.obj);
 	else
 		error = memseg_create_node(m, &new);
-	if (error == 0)
-		*seg = new;
-	return error;
+	if (error != 0)
+		return error;
+	/* Guest memory is in core dumps only where asked for (-C). */
+	vm_object_set_incore(new.obj, m->incore);
+	*seg = new;
+	return 0;
 }
 
 int
@@ -259,6 +262,7 @@ memseg_setup_locked(struct machine *m, uint64_t size,
 
 	if (m->setup)
 		return -EEXIST;
+	m->incore = (flags & VMM_MEM_F_INCORE) != 0;
 	error = memseg_alloc_locked(m, VMM_SYSMEM, size, "");
 	if (error != 0)
 		return error;

@@ -4,6 +4,7 @@
  * rude, slow or gone, and device memory nodes.
  */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <setjmp.h>
@@ -160,6 +161,46 @@ memory_sizes(void **state)
 	assert_int_equal(vmm_setup_memory(vmm, 16 * MB, 0), 0);
 	assert_int_equal(vmm_setup_memory(vmm, 16 * MB, 0), -EEXIST);
 	vmm_close(vmm);
+}
+
+/* => the mapping that holds p is left out of core dumps */
+static bool
+undumped(const void *p)
+{
+	FILE *fp = fopen("/proc/self/smaps", "r");
+	unsigned long a, b;
+	bool in = false, dd = false;
+	char line[512];
+
+	assert_non_null(fp);
+	while (fgets(line, sizeof(line), fp) != NULL) {
+		if (sscanf(line, "%lx-%lx ", &a, &b) == 2)
+			in = (uintptr_t)p >= a && (uintptr_t)p < b;
+		else if (in && strncmp(line, "VmFlags:", 8) == 0)
+			dd = strstr(line, " dd") != NULL;
+	}
+	fclose(fp);
+	return dd;
+}
+
+static void
+core_dumps(void **state)
+{
+	struct vmm_config cfg = { .size = sizeof(cfg), .ncpu = 1 };
+	struct vmm_hold h;
+	struct vmm *vmm;
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(vmm_create("x", &cfg, &vmm), 0);
+		assert_int_equal(vmm_setup_memory(vmm, 16 * MB,
+		    i == 0 ? 0 : VMM_MEM_F_INCORE), 0);
+		assert_int_equal(vmm_gpa_hold(vmm, 0, 8, VMM_PROT_READ, &h),
+		    0);
+		assert_int_equal(undumped(h.ptr), i == 0);
+		vmm_gpa_release(vmm, &h);
+		vmm_close(vmm);
+	}
 }
 
 static void
@@ -405,6 +446,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(bad_config),
 		cmocka_unit_test(bad_directory),
 		cmocka_unit_test(memory_sizes),
+		cmocka_unit_test(core_dumps),
 		cmocka_unit_test(both_ends),
 		cmocka_unit_test(rude_clients),
 		cmocka_unit_test(stale),

@@ -20,6 +20,7 @@ struct vm_object {
 	uint64_t len;
 	char *mem;
 	unsigned refs;
+	bool incore;
 };
 
 struct fake_entry {
@@ -133,6 +134,12 @@ uint64_t
 vm_object_resident(struct vm_object *obj)
 {
 	return obj->len;
+}
+
+void
+vm_object_set_incore(struct vm_object *obj, bool incore)
+{
+	obj->incore = incore;
 }
 
 int
