@@ -49,7 +49,11 @@ unsigned guest_run(const struct guest_ctx *ctx);
 #define SEL_DATA 0x10
 #define SEL_UCODE32 0x1b /* order that SYSRET wants */
 #define SEL_UDATA 0x23
+#ifdef __x86_64__
 #define SEL_UCODE 0x2b
+#else
+#define SEL_UCODE 0x1b
+#endif
 #define SEL_TSS 0x30 /* two slots */
 #define SEL_FREE 0x40 /* to 0x78: for tests */
 extern uint64_t guest_gdt[16];
