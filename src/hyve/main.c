@@ -4,6 +4,7 @@
  * that is ready to run, and the way back.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,6 +163,19 @@ main_run(struct config *cfg)
 	return status;
 }
 
+/* What we open must not land on a standard descriptor that was closed. */
+static void
+main_open_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -170,6 +184,7 @@ main(int argc, char **argv)
 	char err[512];
 	int status = 0;
 
+	main_open_standard();
 	if (cfg == NULL)
 		return main_fail(strerror(ENOMEM));
 	if (options_parse(cfg, argc, argv, &action, err, sizeof(err)) != 0) {

@@ -164,11 +164,16 @@ int
 vmm_power_button(struct vmm *vmm)
 {
 	struct client_call call = { .op = PROTO_POWER };
+	int error;
 
 	if (vmm->client != NULL)
-		return api_errno(client_call_exact(vmm->client, &call),
-		    "power button");
-	return api_errno(platform_power_button(vmm->plat), vmm->name);
+		error = client_call_exact(vmm->client, &call);
+	else
+		error = platform_power_button(vmm->plat);
+	if (error == -EAGAIN)
+		return api_error(error,
+		    "the guest does not listen to the power button");
+	return api_errno(error, vmm->name);
 }
 
 int

@@ -163,6 +163,19 @@ def case_signals():
                   sig, guest, p.returncode, err)
 
 
+def case_closed_standard():
+    """All three standard descriptors closed: the machine runs and ends all the same."""
+    e = dict(env, HYVE_TEST_GUEST='echo')
+    p = subprocess.Popen(['sh', '-c', 'exec "$@" <&- >&- 2>&-', 'sh', opt.hyve, '--kernel',
+                          opt.kernel, 'vm'], env=e)
+    wait_running()
+    check(ctl('regs', 'vm').returncode == 0)
+    r = ctl('poweroff', 'vm')
+    check(r.stderr == b'vmmctl: the guest does not listen to the power button\n', r)
+    check(ctl('stop', 'vm').returncode == 0)
+    check(p.wait(LIMIT) == 1, p.returncode)
+
+
 def case_killed():
     """What SIGKILL leaves behind does not stand in the way and goes."""
     p = start('spin')
