@@ -90,7 +90,7 @@ pit_fire(void *arg)
 	uint64_t now = timer_now(&p->tq), period;
 	bool tick = false;
 
-	lock_acquire(&g->lock);
+	lock_acquire(&p->legacy.lock);
 	if (c->count != 0 && now >= g->pit_next) {
 		tick = true;
 		period = (uint64_t)c->count * 1000000000u / PIT_HZ;
@@ -102,7 +102,7 @@ pit_fire(void *arg)
 			timer_set(&p->tq, &g->pit_timer, g->pit_next);
 		}
 	}
-	lock_release(&g->lock);
+	lock_release(&p->legacy.lock);
 	if (tick) {
 		ioapic_set(p, 2, true);
 		ioapic_set(p, 2, false);
@@ -255,12 +255,12 @@ platform_power_button(struct platform *p)
 	struct legacy *g = &p->legacy;
 	int error = 0;
 
-	lock_acquire(&g->lock);
+	lock_acquire(&p->legacy.lock);
 	if ((g->pm1_en & 0x100) == 0)
 		error = -EAGAIN;
 	g->pm1_sts |= 0x100;
 	pm_sci(p);
-	lock_release(&g->lock);
+	lock_release(&p->legacy.lock);
 	return error;
 }
 
@@ -402,7 +402,6 @@ legacy_write(struct platform *p, uint16_t port, uint8_t v) LOCK_REQUIRES(&p->leg
 int
 legacy_pio(struct platform *p, uint16_t port, unsigned bytes, bool in, uint32_t *datap)
 {
-	struct legacy *g = &p->legacy;
 	int error = 0, v;
 
 	if (port == 0xf4 && p->cfg.debug_exit && !in) {
@@ -410,7 +409,7 @@ legacy_pio(struct platform *p, uint16_t port, unsigned bytes, bool in, uint32_t 
 		    (int)((*datap << 1 | 1) & 0xff));
 		return 0;
 	}
-	lock_acquire(&g->lock);
+	lock_acquire(&p->legacy.lock);
 	if (port >= LEGACY_PM1 && port + bytes <= LEGACY_PM1 + 6) {
 		pm_io(p, port, bytes, in, datap);
 	} else if (port == LEGACY_PMTMR && in) {
@@ -426,7 +425,7 @@ legacy_pio(struct platform *p, uint16_t port, unsigned bytes, bool in, uint32_t 
 	} else if (!legacy_write(p, port, (uint8_t)*datap)) {
 		error = -ENXIO;
 	}
-	lock_release(&g->lock);
+	lock_release(&p->legacy.lock);
 	return error;
 }
 

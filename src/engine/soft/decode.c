@@ -353,7 +353,7 @@ decode_flags(struct soft_insn *in)
 	case ZYDIS_MNEMONIC_SHLD:
 	case ZYDIS_MNEMONIC_SHRD:
 		certain |= in->fl_undef;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case ZYDIS_MNEMONIC_ROL:
 	case ZYDIS_MNEMONIC_ROR:
 	case ZYDIS_MNEMONIC_RCL:

@@ -288,7 +288,7 @@ soft_set_reg(struct soft_cpu *cpu, enum vmm_reg reg, uint64_t val)
 	switch (reg) {
 	case VMM_REG_CR3:
 		*p &= ~(1ul << 63);
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case VMM_REG_CR0:
 	case VMM_REG_CR4:
 	case VMM_REG_EFER:
