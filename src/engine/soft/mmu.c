@@ -31,7 +31,6 @@
 #include "base/host.h"
 
 #define MMU_ADDR 0x000ffffffffff000ul /* table address in a 64-bit entry */
-#define MMU_CHUNK 64u		      /* TLB entries per bit of tlb_used */
 
 /* One table entry on the way down. */
 struct mmu_step {
@@ -78,6 +77,16 @@ mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
 	return was;
 }
 
+static void
+mmu_flush_chunk(struct soft_cpu *cpu, unsigned m, unsigned chunk, bool global)
+{
+	struct soft_tlb_entry *e = &cpu->tlb[m][chunk * SOFT_TLB_CHUNK];
+
+	for (unsigned i = 0; i < SOFT_TLB_CHUNK; i++)
+		if (global || (e[i].info & SOFT_TLB_I_GLOBAL) == 0)
+			mmu_tlb_drop(&e[i]);
+}
+
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
@@ -86,29 +95,17 @@ soft_tlb_flush(struct soft_cpu *cpu, bool global)
 			cpu->tlb_large4m[i] = cpu->tlb_large1g[i] = 0;
 	}
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
-		for (unsigned w = 0; w < BASE_ARRAY_LEN(cpu->tlb_used[m]);
-		     w++) {
-			uint64_t used = cpu->tlb_used[m][w], left = 0;
+		uint64_t *map = global ? cpu->tlb_used[m] : cpu->tlb_local[m];
 
-			while (used != 0) {
-				unsigned b = (unsigned)__builtin_ctzl(used);
-				struct soft_tlb_entry *e =
-				    &cpu->tlb[m][(w * 64 + b) * MMU_CHUNK];
-				bool kept = false;
+		for (unsigned w = 0; w < SOFT_TLB_CHUNKS / 64; w++) {
+			uint64_t used = map[w];
 
-				used &= used - 1;
-				for (unsigned i = 0; i < MMU_CHUNK; i++) {
-					if (!global && e[i].tag_r !=
-					    SOFT_TLB_INVALID && (e[i].info &
-					    SOFT_TLB_I_GLOBAL) != 0)
-						kept = true;
-					else
-						mmu_tlb_drop(&e[i]);
-				}
-				if (kept)
-					left |= 1ul << b;
-			}
-			cpu->tlb_used[m][w] = left;
+			for (; used != 0; used &= used - 1)
+				mmu_flush_chunk(cpu, m, w * 64 +
+				    (unsigned)__builtin_ctzl(used), global);
+			if (global)
+				cpu->tlb_used[m][w] = 0;
+			cpu->tlb_local[m][w] = 0;
 		}
 	}
 	cpu->itlb_gen++;
@@ -175,10 +172,10 @@ soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa)
 			while (used != 0) {
 				unsigned b = (unsigned)__builtin_ctzl(used);
 				struct soft_tlb_entry *e =
-				    &cpu->tlb[m][(w * 64 + b) * MMU_CHUNK];
+				    &cpu->tlb[m][(w * 64 + b) * SOFT_TLB_CHUNK];
 
 				used &= used - 1;
-				for (unsigned i = 0; i < MMU_CHUNK; i++) {
+				for (unsigned i = 0; i < SOFT_TLB_CHUNK; i++) {
 					if ((e[i].info & ~VMM_PAGE_MASK) !=
 					    page)
 						continue;
@@ -599,7 +596,7 @@ soft_gva_to_gpa(struct soft_cpu *cpu, gva_t gva, int access, gpa_t *gpap)
 int
 mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
 {
-	unsigned i = (va >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1);
+	unsigned i = (va >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1), chunk;
 	struct soft_tlb_entry *e = &cpu->tlb[idx][i];
 	uint64_t page = va & ~VMM_PAGE_MASK, host, info;
 	struct mmu_leaf leaf;
@@ -632,7 +629,10 @@ mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
 	e->info = info;
 	e->tag_r = page;
 	e->tag_w = leaf.writable && nw ? page : SOFT_TLB_INVALID;
-	cpu->tlb_used[idx][i / MMU_CHUNK / 64] |= 1ul << (i / MMU_CHUNK % 64);
+	chunk = i / SOFT_TLB_CHUNK;
+	cpu->tlb_used[idx][chunk / 64] |= 1ul << (chunk % 64);
+	if (!leaf.global)
+		cpu->tlb_local[idx][chunk / 64] |= 1ul << (chunk % 64);
 	if ((access & VMM_PROT_WRITE) != 0 && e->tag_w != page)
 		return SOFT_SLOW;
 	return SOFT_OK;

@@ -112,6 +112,16 @@ soft_replay_answer(struct soft_cpu *cpu, const struct vmm_exit *ex)
 	cpu->replay_pos = 0;
 }
 
+/* A device was touched: it may have an interrupt for us. */
+static void
+replay_touched(struct soft_cpu *cpu)
+{
+	cpu->event_check = true;
+	/* An instruction of memory does not end with SOFT_FLUSH. */
+	if ((cpu->rflags_sys & SOFT_FL_IF) != 0)
+		soft_kick(cpu);
+}
+
 int
 soft_mmio(struct soft_cpu *cpu, gpa_t gpa, unsigned n, bool write,
     uint64_t *datap)
@@ -124,7 +134,7 @@ soft_mmio(struct soft_cpu *cpu, gpa_t gpa, unsigned n, bool write,
 	soft_leave(cpu);
 	error = cpu->vm->cb->mmio(cpu->vm->arg, cpu->id, gpa, n, write, datap);
 	soft_enter(cpu);
-	cpu->event_check = true;
+	replay_touched(cpu);
 	if (error == 0) {
 		replay_note(cpu, VMM_EXIT_MMIO, gpa, n, write, *datap);
 		return SOFT_OK;
@@ -151,7 +161,7 @@ soft_pio(struct soft_cpu *cpu, uint16_t port, unsigned n, bool in,
 	soft_leave(cpu);
 	error = cpu->vm->cb->pio(cpu->vm->arg, cpu->id, port, n, in, datap);
 	soft_enter(cpu);
-	cpu->event_check = true;
+	replay_touched(cpu);
 	if (error == 0) {
 		replay_note(cpu, VMM_EXIT_IO, port, n, !in, *datap);
 		return SOFT_OK;

@@ -34,6 +34,8 @@ enum soft_result {
 #define SOFT_TLB_SHIFT 13
 #define SOFT_TLB_SIZE (1u << SOFT_TLB_SHIFT) /* entries per mmu index */
 #define SOFT_TLB_INVALID (~0ul)
+#define SOFT_TLB_CHUNK 16u /* entries that are flushed together */
+#define SOFT_TLB_CHUNKS (SOFT_TLB_SIZE / SOFT_TLB_CHUNK)
 
 enum soft_mmuidx {
 	SOFT_MMU_KERNEL, /* CPL < 3; SMAP enforced if CR4 says so and AC=0 */
@@ -222,8 +224,10 @@ struct soft_cpu {
 
 	struct soft_jc_entry jc[SOFT_JC_SIZE];
 	struct soft_tlb_entry tlb[SOFT_MMU_COUNT][SOFT_TLB_SIZE];
-	/* which 64-entry chunks of each table have valid entries */
-	uint64_t tlb_used[SOFT_MMU_COUNT][SOFT_TLB_SIZE / 64 / 64];
+	/* which chunks of each table have valid entries, and which have such
+	 * as are not global */
+	uint64_t tlb_used[SOFT_MMU_COUNT][SOFT_TLB_CHUNKS / 64];
+	uint64_t tlb_local[SOFT_MMU_COUNT][SOFT_TLB_CHUNKS / 64];
 
 	/* regions that may have entries of large pages: see mmu.c */
 	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
