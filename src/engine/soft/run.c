@@ -1,39 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The run loop: events, one instruction at a time by the executor, exits.
+ * The run loop: events, generated code, single instructions, exits.
+ *
+ * This file is compiled for general registers only: the guest's vector state
+ * may be live in it.  Everything that is not compiled so is called after
+ * soft_fpu_put().
  */
-#include <pthread.h>
-#include <signal.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <asm/prctl.h>
+#include <unistd.h>
 
-#include "engine/soft/soft_int.h"
+#include "engine/soft/code_int.h"
+#include "engine/soft/code_off.h"
 
-static uint64_t run_poison;
-static pthread_once_t run_once = PTHREAD_ONCE_INIT;
+_Static_assert(offsetof(struct soft_cpu, gpr) == CPU_GPR, "code_off.h");
+_Static_assert(offsetof(struct soft_cpu, host_rsp) == CPU_HOST_RSP,
+    "code_off.h");
 
-/* A thunk's fault is the guest's; any other is our own bug. */
-static void
-run_signal(int sig, siginfo_t *si, void *uc)
-{
-	(void)si;
-	if (!soft_thunk_signal(uc))
-		(void)signal(sig, SIG_DFL);
-}
-
-static void
-run_signals(void)
-{
-	static const int sigs[] = { SIGFPE, SIGSEGV, SIGBUS, SIGILL, SIGTRAP };
-	struct sigaction sa = { .sa_sigaction = run_signal,
-		.sa_flags = SA_SIGINFO | SA_NODEFER };
-
-	for (unsigned i = 0; i < BASE_ARRAY_LEN(sigs); i++)
-		(void)sigaction(sigs[i], &sa, NULL);
-}
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define RUN_EAGER true
+#else
+#define RUN_EAGER false
+#endif
 
 void
 soft_kick(struct soft_cpu *cpu)
 {
 	atomic_store(&cpu->exit_request, 1);
+	/* Polls load through it; the second page of nothing. */
+	atomic_store(&cpu->poll_ptr, (uint64_t *)4096);
+	atomic_store(&cpu->jc_tag, 0);
 }
 
 bool
@@ -41,57 +38,149 @@ soft_unkick(struct soft_cpu *cpu)
 {
 	if (atomic_load_explicit(&cpu->exit_request, memory_order_relaxed) == 0)
 		return false;
-	atomic_store(&cpu->exit_request, 0);
-	return true;
+	/* In the order opposite to soft_kick(): none is lost. */
+	atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
+	return atomic_exchange(&cpu->exit_request, 0) != 0;
 }
 
-int
-soft_cache_create(struct soft_vm *vm)
+/* --- called from generated code ---------------------------------------- */
+
+uint64_t
+soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
-	vm->cache = &run_poison;
-	(void)pthread_once(&run_once, run_signals);
-	return 0;
+	uint64_t mask = cpu->mode_key & SOFT_KEY_L ? ~0ul : 0xfffffffful;
+	bool live = cpu->fpu_live != 0;
+	int r;
+
+	if (RUN_EAGER)
+		soft_fpu_put(cpu);
+	cpu->flags_saved = code_flags_of_image(cpu->lahf_image);
+	cpu->rip = (cpu->page_va + s->off) & mask;
+	switch (s->kind) {
+	case CODE_S_READ:
+	case CODE_S_WRITE:
+		r = soft_tlb_fill(cpu, va, s->n, s->kind == CODE_S_READ ?
+		    VMM_PROT_READ : VMM_PROT_WRITE);
+		if (r == SOFT_OK) {
+			if (live)
+				soft_fpu_get(cpu);
+			return cpu->code_base + s->rel;
+		}
+		cpu->out_why = r == SOFT_FAULT ? CODE_FAULT :
+		    r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
+		return 0;
+	case CODE_S_LINK:
+		cpu->link_site = s;
+		cpu->out_why = CODE_LOOKUP;
+		return 0;
+	case CODE_S_JUMP:
+		cpu->out_why = CODE_LOOKUP;
+		if (soft_canonical(va)) {
+			cpu->rip = va;
+		} else {
+			/* The executor knows whose fault it is. */
+			cpu->gpr[4] = (cpu->gpr[4] + (uint64_t)(int64_t)s->sp) &
+			    mask;
+			cpu->out_why = CODE_STEP;
+		}
+		return 0;
+	case CODE_S_FPU:
+		soft_fpu_get(cpu);
+		return cpu->code_base + s->rel;
+	default:
+		cpu->out_why = CODE_STEP;
+		return 0;
+	}
 }
 
-void
-soft_cache_destroy(struct soft_vm *vm)
+/* --- the loop ---------------------------------------------------------- */
+
+static int
+run_step(struct soft_cpu *cpu)
 {
-	vm->cache = NULL;
+	int r;
+
+	soft_fpu_put(cpu);
+	r = soft_step(cpu);
+	if (soft_smc_sync(cpu) && r == SOFT_OK)
+		r = SOFT_FLUSH;
+	return r;
 }
 
-void
-soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len)
+static bool
+run_can_translate(const struct soft_cpu *cpu)
 {
-	(void)vm;
-	(void)gpa;
-	(void)len;
+	return (cpu->mode_key & (SOFT_KEY_L | SOFT_KEY_D)) != 0 &&
+	    (cpu->mode_key & (SOFT_KEY_SEG | SOFT_KEY_TF | SOFT_KEY_PE)) ==
+	    SOFT_KEY_PE && cpu->vm->translate;
 }
 
-bool
-soft_cache_has_code(struct soft_vm *vm, gpa_t gpa)
+/* Generated code until something comes up. => as soft_step() */
+static int
+run_code(struct soft_cpu *cpu)
 {
-	(void)vm;
-	(void)gpa;
-	return false;
+	struct soft_jc_entry *e;
+	uint64_t entry;
+	uint32_t tag;
+	int r;
+
+	for (;;) {
+		e = &cpu->jc[code_jc_index(cpu->rip)];
+		code_join(cpu);
+		tag = (__atomic_load_n(&cpu->jc_gen, __ATOMIC_RELAXED) << 13) |
+		    cpu->mode_key;
+		if (e->va == cpu->rip && e->tag == tag &&
+		    cpu->link_site == NULL) {
+			entry = cpu->code_base + e->off;
+		} else {
+			code_part(cpu);
+			r = code_lookup(cpu, &entry);
+			if (r == SOFT_SLOW)
+				return run_step(cpu);
+			if (r != SOFT_OK)
+				return r;
+			continue;
+		}
+		if (atomic_load_explicit(&cpu->jc_tag, memory_order_relaxed) !=
+		    tag)
+			atomic_store(&cpu->jc_tag, tag);
+		/* After that store: a kick before it is seen here, one after it
+		 * by generated code. */
+		if (atomic_load(&cpu->exit_request) != 0) {
+			code_part(cpu);
+			return SOFT_OK;
+		}
+		cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
+		cpu->lahf_image = code_image_of_flags(cpu->flags_saved);
+		cpu->rflags_sys &= ~SOFT_FL_RF;
+		cpu->out_why = CODE_LOOKUP;
+		soft_code_enter(cpu, entry);
+		if (cpu->link_site != NULL)
+			cpu->link_gen = code_gen(cpu);
+		code_part(cpu);
+		switch (cpu->out_why) {
+		case CODE_LOOKUP:
+			if (atomic_load_explicit(&cpu->exit_request,
+			    memory_order_relaxed) != 0)
+				return SOFT_OK;
+			break;
+		case CODE_STEP:
+			return run_step(cpu);
+		case CODE_FAULT:
+			return SOFT_FAULT;
+		default:
+			return SOFT_EXIT;
+		}
+	}
 }
 
-void
-soft_jc_flush(struct soft_cpu *cpu)
+static void
+run_gs(struct soft_cpu *cpu)
 {
-	(void)cpu;
-}
-
-int
-soft_xlate_init(struct soft_cpu *cpu)
-{
-	(void)cpu;
-	return 0;
-}
-
-void
-soft_xlate_fini(struct soft_cpu *cpu)
-{
-	(void)cpu;
+	if ((getauxval(AT_HWCAP2) & 2) != 0)
+		__asm__ volatile("wrgsbase %0" : : "r"(cpu));
+	else
+		(void)syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
 }
 
 int
@@ -100,23 +189,31 @@ soft_run(struct soft_cpu *cpu, struct vmm_exit *exit)
 	int r;
 
 	(void)exit;
+	run_gs(cpu);
+	signal_thread(cpu);
 	soft_enter(cpu);
 	soft_kick(cpu);
 	r = soft_check_events(cpu);
 	while (r != SOFT_EXIT && r >= 0) {
 		if (soft_step_needed(cpu)) {
+			soft_fpu_put(cpu);
 			r = soft_step_one(cpu);
+		} else if (run_can_translate(cpu)) {
+			r = run_code(cpu);
 		} else {
-			r = soft_step(cpu);
-			if (soft_smc_sync(cpu) && r == SOFT_OK)
-				r = SOFT_FLUSH;
+			r = run_step(cpu);
 		}
-		if (r == SOFT_FAULT)
+		if (r == SOFT_FAULT) {
+			soft_fpu_put(cpu);
 			r = soft_deliver(cpu);
+		}
 		if (r == SOFT_FLUSH || (r == SOFT_OK && atomic_load_explicit(
-		    &cpu->exit_request, memory_order_relaxed) != 0))
+		    &cpu->exit_request, memory_order_relaxed) != 0)) {
+			soft_fpu_put(cpu);
 			r = soft_check_events(cpu);
+		}
 	}
 	soft_leave(cpu);
+	signal_thread(NULL);
 	return r < 0 ? r : 0;
 }

@@ -112,8 +112,9 @@ struct soft_block;
 
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
 struct soft_jc_entry {
-	uint64_t va;   /* gva of the block ^ key; ~0 if empty */
-	void *entry_s; /* host entry, flags in state S */
+	uint64_t va;  /* gva of the block, canonical */
+	uint32_t tag; /* valid while it equals cpu->jc_tag; never 0 */
+	uint32_t off; /* of its entry, flags in state S, in code memory */
 };
 
 /*
@@ -138,7 +139,16 @@ struct soft_cpu {
 	uint64_t host_rsp;
 	uint64_t scratch[8]; /* stubs */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
-	uint32_t slow_site;   /* stub: which access missed */
+	/* Jump cache: tag of the current mode and generation; a kick makes it
+	 * 0, which no entry has. */
+	_Atomic uint32_t jc_tag; /* A: only to 0 */
+	uint32_t jc_gen;	 /* advances when all entries are stale */
+	uint64_t code_base;	 /* of code memory, where it is executed */
+	void (*slow_fn)(void);	 /* enter.S: way out of generated code */
+	const void *link_site;	 /* exit to be patched once its target is there */
+	uint64_t link_gen;	 /* code memory it belongs to */
+	uint32_t out_why;	 /* enum code_why */
+	_Atomic uint32_t in_code; /* A: may be in generated code */
 	uint32_t fpu_live;    /* guest vector state is in the host's units */
 	uint32_t mode_key;    /* SOFT_KEY_* of the current mode */
 	uint32_t mmuidx;

@@ -1,0 +1,576 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Code memory of a VM, shared by its vCPUs, and the blocks in it.
+ *
+ * The memory is a memfd mapped twice: written through one mapping, executed
+ * through the other.  Blocks are allocated upwards and never freed one by one;
+ * when memory, blocks or fault records run out, all is dropped at once, with
+ * every vCPU out of generated code (in_code is 0; flushing keeps them out).
+ *
+ * A block is found by the gpa of its first byte and the mode key.  A dead one
+ * leaves the tables, and its entries become jumps to its own cold stubs: who
+ * still links to it, or has it in a jump cache, comes to C, and the entry is
+ * then turned into a jump to the block that took its place.  So nothing needs
+ * to know who links to whom.
+ *
+ * Every patch of code is one aligned store of eight bytes.
+ *
+ * Code pages: a bit per gpa page, read without the lock by mmu.c, which gives
+ * no right to write to such a page.  The bit is set before the bytes are
+ * read; with several vCPUs, all TLBs are then flushed before the translation
+ * (code_claim).  It is cleared by the write that finds no blocks left.
+ *
+ * Lock: cache->lock (LOCK_RANK_ENGINE) for all but the bitmap and what the
+ * signal handler reads (order[], norder: append only between flushes).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+#include <stdio.h>
+
+#include "engine/soft/code_int.h"
+
+#define CACHE_BYTES (64ul << 20)
+#define CACHE_HASH (1u << 17)
+#define CACHE_PHASH (1u << 13)
+#define CACHE_BLOCKS (1u << 18)
+#define CACHE_FAULTS (1u << 22)
+#define CACHE_GPA_BITS 40 /* code above 1 TB is not translated */
+#define CACHE_WRITES 64u  /* to a code page before its blocks are dropped */
+
+struct cache_page {
+	gpa_t gpa;
+	struct soft_block *blocks;
+	struct cache_page *next;
+	unsigned writes;
+};
+
+struct cache {
+	struct lock lock;
+	uint8_t *rw, *rx;
+	uint64_t size;
+	struct code_out out;
+	struct soft_block *block; /* CACHE_BLOCKS */
+	struct code_fault *fault; /* CACHE_FAULTS */
+	unsigned nfault;
+	_Atomic unsigned nblock;
+	struct soft_block *hash[CACHE_HASH];
+	struct cache_page *page[CACHE_PHASH];
+	_Atomic uint64_t *bitmap; /* pages with code */
+	uint64_t gen;		  /* advances at a full flush */
+	_Atomic uint32_t flushing;
+	FILE *perf;
+};
+
+int
+soft_cache_create(struct soft_vm *vm)
+{
+	struct cache *c;
+	int fd;
+
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return -ENOMEM;
+	lock_init(&c->lock, "code cache", LOCK_RANK_ENGINE);
+	c->size = vm->cfg.code_cache != 0 ?
+	    base_max(base_roundup(vm->cfg.code_cache, 4096ul),
+	    8ul * CODE_ROOM) : CACHE_BYTES;
+	c->size = base_min(c->size, 1ul << 30);
+	c->gen = 1;
+	c->rw = c->rx = MAP_FAILED;
+	fd = memfd_create("hyve-code", MFD_CLOEXEC);
+	if (fd >= 0 && ftruncate(fd, (off_t)c->size) == 0) {
+		c->rw = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    fd, 0);
+		c->rx = mmap(NULL, c->size, PROT_READ | PROT_EXEC, MAP_SHARED,
+		    fd, 0);
+	}
+	if (fd >= 0)
+		(void)close(fd);
+	c->bitmap = mmap(NULL, 1ul << (CACHE_GPA_BITS - 15),
+	    PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	c->block = mmap(NULL, CACHE_BLOCKS * sizeof(*c->block),
+	    PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	c->fault = mmap(NULL, CACHE_FAULTS * sizeof(*c->fault),
+	    PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	vm->cache = c;
+	if (c->rw == MAP_FAILED || c->rx == MAP_FAILED ||
+	    (void *)c->bitmap == MAP_FAILED ||
+	    (void *)c->block == MAP_FAILED || (void *)c->fault == MAP_FAILED) {
+		soft_cache_destroy(vm);
+		return -ENOMEM;
+	}
+	c->out.rw = c->rw;
+	c->out.pos = 64;
+	if (vm->cfg.perf_map != NULL)
+		c->perf = fopen(vm->cfg.perf_map, "we");
+	signal_init();
+	return 0;
+}
+
+static void
+cache_pages_free(struct cache *c)
+{
+	for (unsigned i = 0; i < CACHE_PHASH; i++) {
+		struct cache_page *p, *next;
+
+		for (p = c->page[i]; p != NULL; p = next) {
+			next = p->next;
+			free(p);
+		}
+		c->page[i] = NULL;
+	}
+}
+
+void
+soft_cache_destroy(struct soft_vm *vm)
+{
+	struct cache *c = vm->cache;
+
+	if (c == NULL)
+		return;
+	cache_pages_free(c);
+	if (c->rw != MAP_FAILED)
+		(void)munmap(c->rw, c->size);
+	if (c->rx != MAP_FAILED)
+		(void)munmap(c->rx, c->size);
+	if ((void *)c->bitmap != MAP_FAILED)
+		(void)munmap((void *)c->bitmap, 1ul << (CACHE_GPA_BITS - 15));
+	if ((void *)c->block != MAP_FAILED)
+		(void)munmap(c->block, CACHE_BLOCKS * sizeof(*c->block));
+	if ((void *)c->fault != MAP_FAILED)
+		(void)munmap(c->fault, CACHE_FAULTS * sizeof(*c->fault));
+	if (c->perf != NULL)
+		(void)fclose(c->perf);
+	lock_fini(&c->lock);
+	free(c);
+	vm->cache = NULL;
+}
+
+int
+soft_xlate_init(struct soft_cpu *cpu)
+{
+	struct cache *c = cpu->vm->cache;
+
+	cpu->code_base = (uint64_t)(uintptr_t)c->rx;
+	cpu->slow_fn = soft_code_slow;
+	cpu->jc_gen = 1;
+	return 0;
+}
+
+void
+soft_xlate_fini(struct soft_cpu *cpu)
+{
+	(void)cpu;
+}
+
+/* --- in and out -------------------------------------------------------- */
+
+void
+code_join(struct soft_cpu *cpu)
+{
+	struct cache *c = cpu->vm->cache;
+	struct timespec ts = { .tv_nsec = 20000 };
+
+	for (;;) {
+		/* The store before the look: the flusher does the reverse. */
+		atomic_store(&cpu->in_code, 1);
+		if (atomic_load(&c->flushing) == 0)
+			return;
+		atomic_store(&cpu->in_code, 0);
+		soft_fpu_put(cpu);
+		while (atomic_load(&c->flushing) != 0)
+			(void)nanosleep(&ts, NULL);
+	}
+}
+
+void
+code_part(struct soft_cpu *cpu)
+{
+	atomic_store_explicit(&cpu->in_code, 0, memory_order_release);
+}
+
+/* Drops everything. The caller is out of generated code. */
+static void
+cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
+{
+	struct soft_vm *vm = cpu->vm;
+	struct timespec ts = { .tv_nsec = 20000 };
+
+	if (atomic_exchange(&c->flushing, 1) != 0) {
+		/* Another does it. */
+		lock_release(&c->lock);
+		while (atomic_load(&c->flushing) != 0)
+			(void)nanosleep(&ts, NULL);
+		lock_acquire(&c->lock);
+		return;
+	}
+	lock_release(&c->lock);
+	for (unsigned i = 0; i < vm->ncpu; i++) {
+		struct soft_cpu *o = vm->cpu[i];
+
+		while (o != NULL && o != cpu && atomic_load(&o->in_code) != 0) {
+			soft_kick(o);
+			(void)nanosleep(&ts, NULL);
+		}
+	}
+	lock_acquire(&c->lock);
+	memset(c->hash, 0, sizeof(c->hash));
+	for (unsigned i = 0; i < CACHE_PHASH; i++)
+		for (struct cache_page *p = c->page[i]; p != NULL; p = p->next)
+			p->blocks = NULL;
+	c->nblock = 0;
+	c->nfault = 0;
+	c->out.pos = 64;
+	c->gen++;
+	for (unsigned i = 0; i < vm->ncpu; i++)
+		if (vm->cpu[i] != NULL)
+			soft_jc_flush(vm->cpu[i]);
+	cpu->st.cache_flushes++;
+	atomic_store(&c->flushing, 0);
+}
+
+/* --- code pages -------------------------------------------------------- */
+
+bool
+soft_cache_has_code(struct soft_vm *vm, gpa_t gpa)
+{
+	const struct cache *c = vm->cache;
+	uint64_t pfn = gpa >> VMM_PAGE_SHIFT;
+
+	if (gpa >> CACHE_GPA_BITS != 0)
+		return false;
+	return (atomic_load_explicit(&c->bitmap[pfn / 64],
+	    memory_order_relaxed) >> (pfn % 64) & 1) != 0;
+}
+
+static struct cache_page *
+cache_page_find(const struct cache *c, gpa_t gpa)
+{
+	gpa_t page = gpa & ~VMM_PAGE_MASK;
+	struct cache_page *p =
+	    c->page[(page >> VMM_PAGE_SHIFT) % CACHE_PHASH];
+
+	while (p != NULL && p->gpa != page)
+		p = p->next;
+	return p;
+}
+
+/* One store of eight bytes, so that who executes it sees all or nothing. */
+static void
+cache_patch(struct cache *c, uint32_t pos, const void *bytes, unsigned n)
+{
+	uint32_t at = pos & ~7u;
+	uint64_t v;
+
+	KASSERT((pos & 7) + n <= 8, "patch across eight bytes");
+	memcpy(&v, c->rw + at, 8);
+	memcpy((uint8_t *)&v + (pos & 7), bytes, n);
+	__atomic_store_n((uint64_t *)(void *)(c->rw + at), v,
+	    __ATOMIC_SEQ_CST);
+}
+
+static void
+cache_patch_rel(struct cache *c, uint32_t pos, uint32_t to)
+{
+	uint32_t rel = to - (pos + 4);
+
+	cache_patch(c, pos, &rel, 4);
+}
+
+static void
+cache_patch_jmp(struct cache *c, uint32_t pos, uint32_t to)
+{
+	uint32_t rel = to - (pos + 5);
+	uint8_t b[5] = { 0xe9 };
+
+	memcpy(b + 1, &rel, 4);
+	cache_patch(c, pos, b, 5);
+}
+
+static unsigned
+cache_hash(gpa_t gpa, uint32_t key)
+{
+	return (unsigned)((gpa * 0x9e3779b97f4a7c15ul + key * 0x85ebca6bul) >>
+	    40) % CACHE_HASH;
+}
+
+static void
+cache_kill(struct cache *c, struct soft_block *b)
+{
+	struct soft_block **pp = &c->hash[cache_hash(b->gpa, b->key)];
+
+	while (*pp != b)
+		pp = &(*pp)->hash_next;
+	*pp = b->hash_next;
+	b->dead = true;
+	cache_patch_jmp(c, b->entry_s, b->stub_s);
+	if (b->entry_e > b->entry_s)
+		cache_patch_jmp(c, b->entry_e, b->stub_e);
+}
+
+static void
+cache_page_write(struct cache *c, struct cache_page *p, gpa_t from, gpa_t to)
+{
+	struct soft_block **pp = &p->blocks, *b;
+	uint64_t pfn = p->gpa >> VMM_PAGE_SHIFT;
+	bool all = ++p->writes >= CACHE_WRITES;
+
+	while ((b = *pp) != NULL) {
+		if (all || (b->gpa < to && b->gpa + b->bytes > from)) {
+			*pp = b->page_next;
+			cache_kill(c, b);
+		} else {
+			pp = &b->page_next;
+		}
+	}
+	if (p->blocks == NULL) {
+		p->writes = 0;
+		atomic_fetch_and(&c->bitmap[pfn / 64], ~(1ul << (pfn % 64)));
+	}
+}
+
+void
+soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len)
+{
+	struct cache *c = vm->cache;
+	gpa_t end = gpa + len;
+
+	if (c == NULL || len == 0)
+		return;
+	if (end < gpa || end > 1ul << CACHE_GPA_BITS)
+		end = 1ul << CACHE_GPA_BITS;
+	for (gpa_t at = gpa & ~VMM_PAGE_MASK; at < end; at += VMM_PAGE_SIZE) {
+		struct cache_page *p;
+		uint64_t pfn = at >> VMM_PAGE_SHIFT;
+
+		if (pfn % 64 == 0 && end - at >= 64 * VMM_PAGE_SIZE &&
+		    atomic_load(&c->bitmap[pfn / 64]) == 0) {
+			at += 63 * VMM_PAGE_SIZE;
+			continue;
+		}
+		if (!soft_cache_has_code(vm, at))
+			continue;
+		lock_acquire(&c->lock);
+		p = cache_page_find(c, at);
+		if (p != NULL)
+			cache_page_write(c, p, base_max(gpa, at),
+			    base_min(end, at + VMM_PAGE_SIZE));
+		lock_release(&c->lock);
+	}
+}
+
+void
+soft_jc_flush(struct soft_cpu *cpu)
+{
+	uint32_t gen = __atomic_add_fetch(&cpu->jc_gen, 1, __ATOMIC_RELAXED);
+
+	/* Tags come round again: none of the last round may be left. */
+	if ((gen & CODE_JC_GENS) == 0)
+		for (unsigned i = 0; i < SOFT_JC_SIZE; i++)
+			cpu->jc[i].tag = 0;
+}
+
+/*
+ * The page of gpa is to hold code: nobody may write to it unseen.
+ * => SOFT_OK; SOFT_FLUSH: translations may have changed, look again
+ */
+static int
+cache_claim(struct soft_cpu *cpu, struct cache *c, gpa_t gpa)
+{
+	uint64_t pfn = gpa >> VMM_PAGE_SHIFT, bit = 1ul << (pfn % 64);
+
+	if ((atomic_fetch_or(&c->bitmap[pfn / 64], bit) & bit) != 0)
+		return SOFT_OK;
+	if (cpu->vm->ncpu == 1) {
+		soft_tlb_protect_gpa(cpu, gpa);
+		return SOFT_OK;
+	}
+	soft_leave(cpu);
+	pmap_invalidate(cpu->vm->pmap);
+	soft_enter(cpu);
+	return SOFT_FLUSH;
+}
+
+/* --- lookup ------------------------------------------------------------ */
+
+static struct soft_block *
+cache_find_pos(struct cache *c, uint32_t pos)
+{
+	unsigned lo = 0, hi = atomic_load(&c->nblock);
+
+	while (lo < hi) {
+		unsigned mid = (lo + hi) / 2;
+
+		if (c->block[mid].end <= pos)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < atomic_load(&c->nblock) && c->block[lo].start <= pos ?
+	    &c->block[lo] : NULL;
+}
+
+/* The exit that brought us here may from now on jump to b directly. */
+static void
+cache_link(struct soft_cpu *cpu, struct cache *c, struct soft_block *b)
+{
+	const struct code_site *s = cpu->link_site;
+	struct soft_block *from;
+
+	cpu->link_site = NULL;
+	if (s == NULL || cpu->link_gen != c->gen)
+		return;
+	from = cache_find_pos(c, s->rel);
+	if (from == NULL || from->key != b->key ||
+	    ((from->gpa ^ b->gpa) & ~VMM_PAGE_MASK) != 0 ||
+	    s->off != (b->gpa & VMM_PAGE_MASK))
+		return;
+	/* An entry that has not died, or was patched already, stays. */
+	if ((s->rel == from->entry_s + 1 || s->rel == from->entry_e + 1) &&
+	    !from->dead)
+		return;
+	cache_patch_rel(c, s->rel, s->n != 0 ? b->entry_e : b->entry_s);
+}
+
+static struct soft_block *
+cache_find(const struct cache *c, gpa_t gpa, uint32_t key)
+{
+	struct soft_block *b = c->hash[cache_hash(gpa, key)];
+
+	while (b != NULL && (b->gpa != gpa || b->key != key))
+		b = b->hash_next;
+	return b;
+}
+
+static struct soft_block *
+cache_make(struct soft_cpu *cpu, struct cache *c, gpa_t gpa, gva_t gva,
+    const uint8_t *host)
+{
+	unsigned n = atomic_load(&c->nblock), h;
+	struct cache_page *p = cache_page_find(c, gpa);
+	struct soft_block *b;
+
+	if (p == NULL) {
+		p = calloc(1, sizeof(*p));
+		if (p == NULL)
+			return NULL;
+		p->gpa = gpa & ~VMM_PAGE_MASK;
+		h = (gpa >> VMM_PAGE_SHIFT) % CACHE_PHASH;
+		p->next = c->page[h];
+		c->page[h] = p;
+	}
+	b = &c->block[n];
+	memset(b, 0, sizeof(*b));
+	b->gpa = gpa;
+	b->key = cpu->mode_key;
+	xlate_block(&c->out, b, host,
+	    (unsigned)(VMM_PAGE_SIZE - (gpa & VMM_PAGE_MASK)));
+	b->fault = c->fault + c->nfault;
+	b->nfault = (uint16_t)c->out.nfault;
+	memcpy(b->fault, c->out.fault, sizeof(*b->fault) * b->nfault);
+	c->nfault += b->nfault;
+	b->page_next = p->blocks;
+	p->blocks = b;
+	h = cache_hash(gpa, b->key);
+	b->hash_next = c->hash[h];
+	c->hash[h] = b;
+	atomic_store(&c->nblock, n + 1);
+	cpu->st.blocks_made++;
+	if (c->perf != NULL)
+		(void)fprintf(c->perf, "%lx %x guest_%lx\n",
+		    (unsigned long)(uintptr_t)c->rx + b->start,
+		    b->end - b->start, (unsigned long)gva);
+	return b;
+}
+
+int
+code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
+{
+	struct cache *c = cpu->vm->cache;
+	struct soft_jc_entry *e;
+	struct soft_block *b;
+	const uint8_t *host;
+	gpa_t gpa;
+	uint32_t tag;
+	int r;
+
+	soft_fpu_put(cpu);
+	do {
+		r = soft_fetch(cpu, cpu->rip, &gpa, &host);
+		if (r != SOFT_OK)
+			return r;
+		if (gpa >> CACHE_GPA_BITS != 0)
+			return SOFT_SLOW;
+	} while (cache_claim(cpu, c, gpa) == SOFT_FLUSH);
+	lock_acquire(&c->lock);
+	if (!soft_cache_has_code(cpu->vm, gpa)) {
+		/* Written to meanwhile by another: claim it again later. */
+		lock_release(&c->lock);
+		return SOFT_SLOW;
+	}
+	b = cache_find(c, gpa, cpu->mode_key);
+	if (b == NULL) {
+		if (c->out.pos + CODE_ROOM > c->size ||
+		    atomic_load(&c->nblock) == CACHE_BLOCKS ||
+		    c->nfault + 512 > CACHE_FAULTS) {
+			cache_flush(cpu, c);
+			lock_release(&c->lock);
+			return SOFT_SLOW;
+		}
+		b = cache_make(cpu, c, gpa, cpu->rip, host);
+		if (b == NULL) {
+			lock_release(&c->lock);
+			return -ENOMEM;
+		}
+	}
+	cache_link(cpu, c, b);
+	/* Under the lock: a flush moves jc_gen under it. */
+	tag = (cpu->jc_gen << 13) | cpu->mode_key;
+	e = &cpu->jc[code_jc_index(cpu->rip)];
+	e->va = cpu->rip;
+	e->off = b->entry_s;
+	e->tag = tag;
+	lock_release(&c->lock);
+	*entryp = cpu->code_base + b->entry_s;
+	return SOFT_OK;
+}
+
+/* --- for the signal handler -------------------------------------------- */
+
+uint64_t
+code_gen(const struct soft_cpu *cpu)
+{
+	const struct cache *c = cpu->vm->cache;
+
+	return c->gen;
+}
+
+bool
+code_contains(const struct soft_cpu *cpu, uint64_t pc)
+{
+	const struct cache *c = cpu->vm->cache;
+
+	return pc - cpu->code_base < c->size;
+}
+
+const struct code_fault *
+code_find_fault(struct soft_cpu *cpu, uint64_t pc)
+{
+	struct cache *c = cpu->vm->cache;
+	uint32_t pos = (uint32_t)(pc - cpu->code_base);
+	const struct soft_block *b = cache_find_pos(c, pos);
+
+	if (b == NULL)
+		return NULL;
+	for (unsigned i = 0; i < b->nfault; i++)
+		if (b->fault[i].pos == pos)
+			return &b->fault[i];
+	return NULL;
+}

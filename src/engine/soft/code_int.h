@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to the translator: run.c, cache.c, xlate*.c, signal.c, enter.S.
+ */
+#ifndef CODE_INT_H
+#define CODE_INT_H
+
+#include "engine/soft/soft_int.h"
+
+/* Why soft_code_enter() came back. */
+enum code_why {
+	CODE_LOOKUP, /* go on at cpu->rip, perhaps patching link_site */
+	CODE_STEP,   /* the executor runs the instruction at cpu->rip */
+	CODE_FAULT,  /* cpu->exc */
+	CODE_EXIT,   /* cpu->exit */
+};
+
+enum code_site_kind {
+	CODE_S_READ, CODE_S_WRITE, /* TLB miss; retry at rel */
+	CODE_S_EXEC,  /* instruction for the executor */
+	CODE_S_LINK,  /* direct exit to off; rel is the displacement */
+	CODE_S_JUMP,  /* exit to the address in the scratch register S0 */
+	CODE_S_FPU,   /* load the guest's vector state, go on at rel */
+};
+
+/* Follows a call of cpu->slow_fn in cold code; says what is wanted. */
+struct code_site {
+	uint32_t rel;  /* offset in code memory */
+	uint16_t off;  /* guest instruction (LINK: target), offset in page */
+	uint8_t kind;  /* enum code_site_kind */
+	uint8_t n;     /* bytes of the access; LINK: 1 if flags are live */
+	int32_t sp;    /* JUMP: what undoes the change of the stack pointer */
+} __attribute__((packed));
+
+/* A place in generated code where the host may raise a signal. */
+struct code_fault {
+	uint32_t pos;  /* offset in code memory of the host instruction */
+	uint16_t off;  /* guest instruction, offset in page */
+	uint8_t live;  /* guest flags are in EFLAGS */
+	uint8_t poll;  /* load through poll_ptr */
+};
+
+struct soft_block {
+	gpa_t gpa;	/* of the first byte */
+	uint32_t key;	/* mode key */
+	uint32_t entry_s, entry_e; /* offsets; flags saved, flags live */
+	uint32_t stub_s, stub_e;   /* cold exits that replace the entries */
+	uint32_t start, end;	   /* all of it, in code memory */
+	uint16_t bytes;		   /* of guest code */
+	uint16_t nfault;
+	bool dead;
+	struct code_fault *fault;
+	struct soft_block *hash_next, *page_next;
+};
+
+#define CODE_JC_GENS 0x7ffffu /* generations in a jump-cache tag */
+#define CODE_ROOM 65536u /* free bytes a translation may need at most */
+
+/* Where xlate.c puts its output. */
+struct code_out {
+	uint8_t *rw;	/* base of code memory, writable mapping */
+	uint32_t pos;	/* next free byte */
+	struct code_fault fault[512];
+	unsigned nfault;
+};
+
+/*
+ * Translates at gpa; host points to the same byte, avail bytes to the end of
+ * its page.  Always makes a block; fills all of b but the list links.
+ */
+void xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
+    unsigned avail);
+
+/* --- cache.c ---------------------------------------------------------- */
+
+/* Finds or makes the block at cpu->rip and enters it in the jump cache.
+ * => SOFT_OK with *entryp (host address, flags saved); FAULT; EXIT; SLOW: the
+ *    executor must run the instruction; -errno */
+int code_lookup(struct soft_cpu *cpu, uint64_t *entryp);
+/* Around generated code: waits while the cache is being emptied. */
+void code_join(struct soft_cpu *cpu);
+void code_part(struct soft_cpu *cpu);
+/* Generation of code memory: advances when all of it is dropped. */
+uint64_t code_gen(const struct soft_cpu *cpu);
+/* Async-signal-safe. => the place, if pc is one that may fault */
+const struct code_fault *code_find_fault(struct soft_cpu *cpu, uint64_t pc);
+bool code_contains(const struct soft_cpu *cpu, uint64_t pc);
+
+/* --- enter.S, run.c, signal.c ----------------------------------------- */
+
+/* Runs generated code at entry until it wants C; cpu->out_why says what. */
+void soft_code_enter(struct soft_cpu *cpu, uint64_t entry);
+void soft_code_slow(void);
+void soft_code_out(void);
+/* Called by soft_code_slow. => where to go on, or 0 to come back */
+uint64_t soft_slow(struct soft_cpu *cpu, const struct code_site *s,
+    uint64_t va);
+void signal_init(void);
+void signal_thread(struct soft_cpu *cpu); /* this thread runs cpu (or NULL) */
+
+static inline uint32_t
+code_flags_of_image(uint16_t v)
+{
+	return (uint32_t)(v >> 8 & 0xd5) | (uint32_t)(v & 1) << 11;
+}
+
+static inline uint16_t
+code_image_of_flags(uint32_t f)
+{
+	return (uint16_t)((f & 0xd5) << 8 | (f >> 11 & 1));
+}
+
+/* Index in the jump cache: the same computation as in xlate.c. */
+#define CODE_JC_MUL 0x2f0b4c47
+static inline unsigned
+code_jc_index(uint64_t va)
+{
+	return (uint32_t)(va * CODE_JC_MUL) >> 20 & (SOFT_JC_SIZE - 1);
+}
+
+#endif /* CODE_INT_H */
