@@ -144,8 +144,11 @@ run_code(struct soft_cpu *cpu)
 		if (atomic_load_explicit(&cpu->jc_tag, memory_order_relaxed) !=
 		    tag)
 			atomic_store(&cpu->jc_tag, tag);
-		/* After that store: a kick before it is seen here, one after it
-		 * by generated code. */
+		if (atomic_load_explicit(&cpu->poll_ptr,
+		    memory_order_relaxed) != &cpu->poll_ok)
+			atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
+		/* After these stores: a kick before them is seen here, one
+		 * after them by generated code. */
 		if (atomic_load(&cpu->exit_request) != 0) {
 			code_part(cpu);
 			return SOFT_OK;
