@@ -25,10 +25,12 @@
 
 #include "engine/soft/exec_int.h"
 
-#define FPU_XMM 160u	/* offsets in an XSAVE area */
+#define FPU_FIP 8u	/* offsets in an XSAVE area; FDP follows */
+#define FPU_XMM 160u
 #define FPU_HEADER 512u
 #define FPU_YMMH 576u
 #define FPU_AREA 832u
+#define FPU_CODE_SPAN (1ul << 32) /* more than code memory ever has */
 #define FPU_X87 1u	/* components */
 #define FPU_SSE 2u
 #define FPU_AVX 4u
@@ -55,6 +57,19 @@ soft_fpu_features(void)
 
 /* --- live and at rest -------------------------------------------------- */
 
+/*
+ * An instruction pointer into translated code is not for the guest to see, nor
+ * the host address of the operand that goes with it.
+ */
+static inline __attribute__((target("general-regs-only"))) void
+fpu_hide(struct soft_cpu *cpu)
+{
+	uint64_t *p = (uint64_t *)(void *)(cpu->xsave + FPU_FIP);
+
+	if (cpu->code_base != 0 && p[0] - cpu->code_base < FPU_CODE_SPAN)
+		p[0] = p[1] = 0;
+}
+
 __attribute__((target("general-regs-only"))) void
 soft_fpu_put(struct soft_cpu *cpu)
 {
@@ -68,6 +83,7 @@ soft_fpu_put(struct soft_cpu *cpu)
 	    : "memory");
 	if (mask & FPU_AVX)
 		__asm__ volatile("vzeroupper");
+	fpu_hide(cpu);
 	/* The host's C expects its control words, and an empty stack. */
 	if (a[0] != 0x7f || a[1] != 0x03 || a[2] & 0x80 || a[4] != 0)
 		__asm__ volatile("fninit");
