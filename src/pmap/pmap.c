@@ -268,6 +268,12 @@ pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot)
 		pmap_invalidate(pm);
 }
 
+hpa_t
+pmap_root(const struct pmap *pm)
+{
+	return DMAP_TO_PHYS(pm->root);
+}
+
 bool
 pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp)
 {

@@ -105,6 +105,8 @@ void pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn,
     void *arg);
 /* Takes rights away; never gives. */
 void pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot);
+/* hpa of the top table: what EPTP or nCR3 would hold. */
+hpa_t pmap_root(const struct pmap *pm);
 bool pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp);
 /* The entries that translate gpa, from the root down to a leaf or an entry that
  * is not valid; lock-free, a look only. => how many, up to four */
