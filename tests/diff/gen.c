@@ -386,13 +386,6 @@ gen_forbidden(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_MONITOR:
 	case ZYDIS_MNEMONIC_MWAIT:
 		return true;
-	/* With a REP prefix AMD's take the condition from the prefix. */
-	case ZYDIS_MNEMONIC_LOOPE:
-	case ZYDIS_MNEMONIC_LOOPNE:
-		for (unsigned i = 0; i < in->zi.raw.prefix_count; i++)
-			if ((in->zi.raw.prefixes[i].value & 0xfe) == 0xf2)
-				return true;
-		break;
 	case ZYDIS_MNEMONIC_INT:
 		return in->op[0].imm.value.u == 0x80;
 	default:

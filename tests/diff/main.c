@@ -37,7 +37,7 @@ now(void)
 static bool
 same(const struct diff_outcome *a, const struct diff_outcome *b)
 {
-	uint32_t ea = a->error, eb = b->error, vb = b->vector;
+	uint32_t ea = a->error, eb = b->error;
 
 	/* INT3 reports no error code; Linux hides whether kernel addresses
 	 * are mapped. */
@@ -45,9 +45,6 @@ same(const struct diff_outcome *a, const struct diff_outcome *b)
 		ea |= 1, eb |= 1;
 	if (ring0 && a->vector == SOFT_EXC_PF)
 		ea &= ~4u, eb &= ~4u;
-	/* An address by RSP or RBP both misaligned and not canonical. */
-	if (a->vector == SOFT_EXC_GP && b->vector == SOFT_EXC_SS)
-		vb = SOFT_EXC_GP;
 	/* Masked moves and x87 images across the end of 4 GB: limit or page,
 	 * which first? */
 	if (diff_m32 && a->vector == SOFT_EXC_GP && b->vector == SOFT_EXC_PF &&
@@ -56,7 +53,7 @@ same(const struct diff_outcome *a, const struct diff_outcome *b)
 	if (diff_m32 && a->vector == SOFT_EXC_PF && (uint32_t)(a->cr2 + 0x200) < 0x400 &&
 	    (b->vector == SOFT_EXC_GP || b->vector == SOFT_EXC_SS))
 		return true;
-	return a->vector == vb && ea == eb && a->cr2 == b->cr2 &&
+	return a->vector == b->vector && ea == eb && a->cr2 == b->cr2 &&
 	    memcmp(a->out.gpr, b->out.gpr, sizeof(a->out.gpr)) == 0 &&
 	    a->out.rip == b->out.rip &&
 	    ((a->out.rflags ^ b->out.rflags) & FLAGS) == 0 &&
@@ -161,18 +158,32 @@ show(const struct diff_case *c, struct diff_guest *g,
 	}
 }
 
-/* => the case differs (and both outcomes are there) */
+/* The guests: the executor's, and with -t the translator's. */
+static struct diff_guest *guest[2];
+static const char *const guest_name[2] = { "executor", "translator" };
+
 static bool
-try(struct diff_guest *g, struct diff_case *c, struct diff_outcome *a,
-    struct diff_outcome *b)
+ended(const struct diff_outcome *o)
 {
-	diff_guest_run(g, c, b);
-	if (b->vector >= 0x100 && b->vector != DIFF_V_ERROR)
-		return false;
+	return o->vector < 0x100 || o->vector == DIFF_V_ERROR;
+}
+
+/* => the guest (0, 1) whose outcome b differs from the host's, a; or -1 */
+static int
+try(struct diff_case *c, struct diff_outcome *a, struct diff_outcome *b)
+{
+	diff_guest_run(guest[0], c, b);
+	if (!ended(b))
+		return -1;
 	diff_native_run(c, 1, a);
 	if (a->vector >= 0x100)
-		return false;
-	return !same(a, b);
+		return -1;
+	if (!same(a, b))
+		return 0;
+	if (guest[1] == NULL)
+		return -1;
+	diff_guest_run(guest[1], c, b);
+	return same(a, b) ? -1 : 1;
 }
 
 /* Replaces instruction i by NOPs of its length. */
@@ -188,44 +199,47 @@ nop_out(struct diff_case *c, unsigned i)
 }
 
 static void
-report(struct diff_guest *g, const struct diff_case *orig)
+report(const struct diff_case *orig)
 {
 	struct diff_case c = *orig, t;
 	struct diff_outcome a, b;
+	int who;
 
 	for (unsigned i = 0; i < c.ninsn; i++) {
 		t = c;
 		nop_out(&t, i);
-		if (try(g, &t, &a, &b))
+		if (try(&t, &a, &b) >= 0)
 			c = t;
 	}
 	for (unsigned i = 0; i < 16; i++) {
 		t = c;
 		t.in.gpr[i] = 0;
-		if (c.in.gpr[i] != 0 && try(g, &t, &a, &b))
+		if (c.in.gpr[i] != 0 && try(&t, &a, &b) >= 0)
 			c = t;
 	}
-	if (!try(g, &c, &a, &b)) {
+	who = try(&c, &a, &b);
+	if (who < 0) {
 		fprintf(stderr, "SEED=%lu does not differ again\n", c.seed);
 		return;
 	}
-	fprintf(stderr, "SEED=%lu\n", c.seed);
-	show(&c, g, &a, &b);
+	fprintf(stderr, "SEED=%lu: %s\n", c.seed, guest_name[who]);
+	show(&c, guest[who], &a, &b);
 }
 
 static void
-batch(struct diff_guest *g, uint64_t seed, unsigned n)
+batch(uint64_t seed, unsigned n)
 {
 	static struct diff_case c[DIFF_BATCH];
 	static struct diff_outcome a[DIFF_BATCH], b[DIFF_BATCH];
+	struct diff_outcome t;
 	unsigned k = 0;
 
 	for (unsigned i = 0; i < n; i++) {
 		diff_gen(seed + i, &c[k]);
-		diff_guest_run(g, &c[k], &b[k]);
+		diff_guest_run(guest[0], &c[k], &b[k]);
 		cases++;
 		/* What runs off into the forbidden is not tried natively. */
-		if (b[k].vector < 0x100 || b[k].vector == DIFF_V_ERROR)
+		if (ended(&b[k]))
 			k++;
 		else
 			skipped++;
@@ -239,10 +253,15 @@ batch(struct diff_guest *g, uint64_t seed, unsigned n)
 			continue;
 		}
 		faults[a[i].vector]++;
-		if (same(&a[i], &b[i]))
-			continue;
+		if (same(&a[i], &b[i])) {
+			if (guest[1] == NULL)
+				continue;
+			diff_guest_run(guest[1], &c[i], &t);
+			if (same(&a[i], &t))
+				continue;
+		}
 		if (differ++ < SHOW_MAX)
-			report(g, &c[i]);
+			report(&c[i]);
 	}
 }
 
@@ -252,7 +271,6 @@ main(int argc, char **argv)
 	unsigned long count = 60000;
 	uint64_t seed = 1;
 	const char *env;
-	struct diff_guest *g;
 	bool translate = false;
 	double t0, limit = 0;
 	int opt, error;
@@ -274,7 +292,9 @@ main(int argc, char **argv)
 	diff_gen_image();
 	error = diff_native_start();
 	if (error == 0)
-		error = diff_guest_create(translate, ring0, &g);
+		error = diff_guest_create(false, ring0, &guest[0]);
+	if (error == 0 && translate)
+		error = diff_guest_create(true, ring0, &guest[1]);
 	if (error != 0) {
 		fprintf(stderr, "diff: %s\n", strerror(-error));
 		return 77;
@@ -285,16 +305,18 @@ main(int argc, char **argv)
 		struct diff_outcome a, b;
 
 		diff_gen(strtoul(env, NULL, 0), &c);
-		differ = try(g, &c, &a, &b);
-		fprintf(stderr, "SEED=%s: %s\n", env,
-		    differ ? "differs" : "same");
-		show(&c, g, &a, &b);
+		int who = try(&c, &a, &b);
+
+		differ = who >= 0;
+		fprintf(stderr, "SEED=%s: %s\n", env, differ ?
+		    guest_name[who] : "same");
+		show(&c, guest[who == 1 || (who < 0 && translate)], &a, &b);
 		if (differ)
-			report(g, &c);
+			report(&c);
 	} else {
 		for (; diff_insns < count && (limit == 0 || now() - t0 < limit);
 		    seed += DIFF_BATCH)
-			batch(g, seed, DIFF_BATCH);
+			batch(seed, DIFF_BATCH);
 	}
 	t0 = now() - t0;
 	printf("%lu cases, %lu instructions in %.1f s (%.0f cases/s), "
@@ -305,6 +327,8 @@ main(int argc, char **argv)
 			if (faults[i] != 0)
 				printf("  vector %u: %lu\n", i, faults[i]);
 	diff_native_stop();
-	diff_guest_destroy(g);
+	for (unsigned i = 0; i < 2; i++)
+		if (guest[i] != NULL)
+			diff_guest_destroy(guest[i]);
 	return differ != 0;
 }
