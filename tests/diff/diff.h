@@ -49,6 +49,9 @@ struct diff_case {
 	uint32_t ninsn;
 	uint8_t insn_len[DIFF_INSN_MAX];
 	uint8_t code[DIFF_CODE_MAX];
+	/* It faulted in the middle of REP CMPS or SCAS: whether the flags are
+	 * those of before depends on how fast the host goes. */
+	bool no_flags;
 	/* Bytes of memory not compared: x87 instruction and data pointers in
 	 * images that the case stores.  Filled by diff_note_insn(). */
 	uint32_t nmask;
@@ -121,7 +124,9 @@ void diff_guest_run(struct diff_guest *g, struct diff_case *c,
     struct diff_outcome *o);
 /* Memory as the last case left it, before it is restored. */
 const uint8_t *diff_guest_page(struct diff_guest *g, unsigned i);
-/* Instructions run so far by the executor. */
+/* Instructions run so far by the executor, all and by mnemonic (without a
+ * fault, and met at all). */
 extern uint64_t diff_insns;
+extern uint32_t diff_ran[], diff_met[];
 
 #endif /* DIFF_H */

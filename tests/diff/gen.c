@@ -176,7 +176,7 @@ gen_pointer(struct gen *g)
 	else
 		off = gen_n(g, (unsigned)size);
 	if (gen_n(g, 4) != 0)
-		off &= gen_n(g, 2) ? ~31ul : ~7ul;
+		off &= gen_n(g, 2) ? ~63ul : ~7ul;
 	return base + off;
 }
 
@@ -246,6 +246,13 @@ gen_state(struct gen *g, struct diff_state *st)
 		} else {
 			st->gpr[i] = gen_u64(g) << 16 | 0x8000000000000000ul;
 		}
+	}
+	/* A mask for XSAVE that is in everybody's XCR0. */
+	if (gen_n(g, 8) == 0) {
+		st->gpr[0] = gen_n(g, 8);
+		st->gpr[2] = 0;
+		g->small |= 5;
+		g->ptrs &= ~5;
 	}
 	if (gen_n(g, 3) != 0) {
 		st->gpr[1] = gen_n(g, 24);
@@ -368,17 +375,13 @@ gen_forbidden(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_IRET:
 	case ZYDIS_MNEMONIC_IRETD:
 	case ZYDIS_MNEMONIC_IRETQ:
-	/* The host's XCR0 is larger than the guest's. */
-	case ZYDIS_MNEMONIC_XSAVE:
-	case ZYDIS_MNEMONIC_XSAVE64:
+	/* What the host thinks is in its initial state. */
 	case ZYDIS_MNEMONIC_XSAVEC:
 	case ZYDIS_MNEMONIC_XSAVEC64:
 	case ZYDIS_MNEMONIC_XSAVEOPT:
 	case ZYDIS_MNEMONIC_XSAVEOPT64:
 	case ZYDIS_MNEMONIC_XSAVES:
 	case ZYDIS_MNEMONIC_XSAVES64:
-	case ZYDIS_MNEMONIC_XRSTOR:
-	case ZYDIS_MNEMONIC_XRSTOR64:
 	case ZYDIS_MNEMONIC_XRSTORS:
 	case ZYDIS_MNEMONIC_XRSTORS64:
 	/* Ring 3 of Linux may lack or have them by CR4. */
@@ -450,6 +453,8 @@ diff_note_insn(struct diff_case *c, const struct soft_insn *in, uint64_t ea)
 		break;
 	case ZYDIS_MNEMONIC_FXSAVE:
 	case ZYDIS_MNEMONIC_FXSAVE64:
+	case ZYDIS_MNEMONIC_XSAVE:
+	case ZYDIS_MNEMONIC_XSAVE64:
 		off = 6;
 		n = 18;
 		break;
@@ -484,6 +489,24 @@ gen_bytes(struct gen *g, uint8_t b[15])
 		b[i] = (uint8_t)gen_u64(g);
 	while (gen_n(g, 4) == 0 && n < 4)
 		b[n++] = prefix[gen_n(g, gen_n(g, 4) ? 3 : sizeof(prefix))];
+	if (gen_n(g, 64) == 0) { /* gathers are a rare pattern */
+		b[0] = 0xc4;
+		b[1] = (uint8_t)((b[1] & (diff_m32 ? 0 : 0xe0)) |
+		    (diff_m32 ? 0xe0 : 0) | 2);
+		b[2] = (b[2] & 0xfc) | 1;
+		b[3] = 0x90 | (b[3] & 3);
+		b[4] = (b[4] & 0x78) | 4;
+		return;
+	}
+	if (gen_n(g, 64) == 0) { /* so are aligned images of the units */
+		n = 0;
+		if (!diff_m32 && gen_n(g, 2))
+			b[n++] = 0x48;
+		b[n++] = 0x0f;
+		b[n++] = 0xae;
+		b[n] &= 0x2f;
+		return;
+	}
 	switch (gen_n(g, 8)) {
 	case 0:
 	case 1:
@@ -495,12 +518,16 @@ gen_bytes(struct gen *g, uint8_t b[15])
 		b[0] = 0xc5;
 		if (diff_m32)
 			b[1] |= 0xc0;
+		if (gen_n(g, 3) == 0) /* no third register */
+			b[1] |= 0x78;
 		return;
 	case 4:
 		b[0] = 0xc4;
 		b[1] = (uint8_t)((b[1] & 0xe0) | (1 + gen_n(g, 3)));
 		if (diff_m32)
 			b[1] |= 0xc0;
+		if (gen_n(g, 3) == 0)
+			b[2] |= 0x78;
 		return;
 	default:
 		break;
@@ -573,6 +600,7 @@ gen_mend(struct gen *g, struct soft_insn *in, uint64_t next)
 static bool
 gen_image_insn(const struct soft_insn *in)
 {
+	/* XRSTOR and FXRSTOR ignore them. */
 	return in->cls == SOFT_C_FPUMEM && (in->mem_access & VMM_PROT_WRITE);
 }
 

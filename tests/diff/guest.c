@@ -66,6 +66,8 @@ struct diff_guest {
 };
 
 uint64_t diff_insns;
+uint32_t diff_ran[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+uint32_t diff_met[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
 /* --- upward calls -------------------------------------------------------- */
 
@@ -426,7 +428,7 @@ guest_load(struct diff_guest *g, struct diff_case *c)
 
 /* Is the next instruction one that the case may run? */
 static bool
-guest_look(struct diff_guest *g, struct diff_case *c)
+guest_look(struct diff_guest *g, struct diff_case *c, unsigned *mnemonic)
 {
 	struct soft_cpu *cpu = g->cpu;
 	struct soft_insn in;
@@ -443,8 +445,20 @@ guest_look(struct diff_guest *g, struct diff_case *c)
 	if (n == 0 || soft_decode(b, n, diff_m32 ? SOFT_KEY_D : SOFT_KEY_L,
 	    &in) != 0)
 		return true; /* it will fault */
+	c->no_flags = false;
 	if (!diff_allowed(&in, g->ring0))
 		return false;
+	/* The host's XCR0 is larger than the guest's. */
+	if (in.cls == SOFT_C_FPUMEM &&
+	    in.zi.meta.isa_set == ZYDIS_ISA_SET_XSAVE &&
+	    ((cpu->gpr[VMM_REG_RAX] & 0xfffffff8) != 0 ||
+	    (cpu->gpr[VMM_REG_RDX] & 0xffffffff) != 0))
+		return false;
+	/* A gather broken off by a fault with TF set: #DB or the fault? */
+	if (in.cls == SOFT_C_GATHER && (cpu->rflags_sys & SOFT_FL_TF))
+		return false;
+	*mnemonic = in.len != 0 && in.cls != SOFT_C_UD ? in.zi.mnemonic : 0;
+	diff_met[*mnemonic]++;
 	if (in.len != 0 && in.cls == SOFT_C_FPUMEM) {
 		uint64_t ea = soft_ea(cpu, &in);
 
@@ -452,6 +466,7 @@ guest_look(struct diff_guest *g, struct diff_case *c)
 			ea += cpu->seg_base[in.mem_seg];
 		diff_note_insn(c, &in, ea);
 	}
+	c->no_flags = in.cls == SOFT_C_STRING && in.fl_cond_write;
 	return true;
 }
 
@@ -467,6 +482,7 @@ guest_step(struct diff_guest *g, struct diff_case *c)
 {
 	struct soft_cpu *cpu = g->cpu;
 	uint32_t v = DIFF_V_TIMEOUT;
+	unsigned m;
 	int r;
 
 	cpu->event_check = cpu->nmi_check = true;
@@ -481,13 +497,17 @@ guest_step(struct diff_guest *g, struct diff_case *c)
 			v = 0;
 			break;
 		}
-		if (!guest_look(g, c) || (cpu->rflags_sys & SOFT_FL_AC)) {
+		m = 0;
+		if (!guest_look(g, c, &m) || (cpu->rflags_sys & SOFT_FL_AC)) {
 			v = DIFF_V_SYS;
 			break;
 		}
 		r = soft_step_needed(cpu) ? soft_step_one(cpu) : soft_step(cpu);
-		if (r != SOFT_FAULT)
+		if (r != SOFT_FAULT) {
+			c->no_flags = false;
 			diff_insns++;
+			diff_ran[m]++;
+		}
 		if (r == SOFT_FAULT)
 			r = soft_deliver(cpu);
 		if (r == SOFT_FLUSH)
@@ -552,6 +572,7 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
 		o->vector = guest_free(g);
 	} else {
 		c->nmask = 0;
+		c->no_flags = false;
 		o->vector = guest_step(g, c);
 	}
 	guest_outcome(g, o);

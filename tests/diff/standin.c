@@ -25,6 +25,8 @@ static uint8_t (*pages)[DIFF_PAGE]; /* as diff_image */
 static uint8_t (*saved)[DIFF_PAGE];
 static struct soft_vm vm;
 uint64_t diff_insns;
+uint32_t diff_ran[ZYDIS_MNEMONIC_MAX_VALUE + 1];
+uint32_t diff_met[ZYDIS_MNEMONIC_MAX_VALUE + 1];
 
 /* --- what the other parts of the engine would do ------------------------ */
 
@@ -307,6 +309,7 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
 	cpu->flags_saved = c->in.rflags & SOFT_FL_ARITH;
 	cpu->rflags_sys = (uint32_t)c->in.rflags & ~SOFT_FL_ARITH;
 	c->nmask = 0;
+	c->no_flags = false;
 	if (soft_fpu_set(cpu, c->in.xsave, DIFF_XSAVE) != 0)
 		abort();
 	memset(o, 0, sizeof(*o));
@@ -325,7 +328,8 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
 		}
 		in.len = 0;
 		if (avail > 0 && soft_decode(b, avail, SOFT_KEY_L, &in) == 0 &&
-		    !diff_allowed(&in, false)) {
+		    (!diff_allowed(&in, false) ||
+		    in.zi.meta.isa_set == ZYDIS_ISA_SET_XSAVE)) {
 			o->vector = DIFF_V_SYS;
 			break;
 		}
@@ -336,9 +340,12 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
 				ea += cpu->seg_base[in.mem_seg];
 			diff_note_insn(c, &in, ea);
 		}
+		c->no_flags = in.len != 0 && in.cls == SOFT_C_STRING &&
+		    in.fl_cond_write;
 		ret = soft_step(cpu);
 		if (ret != SOFT_OK && ret != SOFT_FLUSH)
 			break;
+		c->no_flags = false;
 		diff_insns++;
 		if (cpu->rflags_sys & (SOFT_FL_TF | SOFT_FL_NT | SOFT_FL_AC)) {
 			o->vector = DIFF_V_SYS;

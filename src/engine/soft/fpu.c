@@ -425,6 +425,14 @@ exec_fpumem(struct soft_cpu *cpu, struct exec_op *x)
 	x->vec = true;
 	ret = exec_linear(cpu, in->mem_seg, exec_ea(cpu, x), f.n,
 	    f.store ? VMM_PROT_WRITE : VMM_PROT_READ, &la);
+	/* Alignment is looked at before the limit; before the canonical form
+	 * by XSAVE and XRSTOR only. */
+	if (ret == SOFT_FAULT && (!(cpu->mode_key & SOFT_KEY_L) ||
+	    f.form == FPU_F_XSAVE)) {
+		la = exec_ea(cpu, x) + cpu->seg_base[in->mem_seg];
+		if (la & (f.align - 1))
+			return soft_raise_err(cpu, SOFT_EXC_GP, 0);
+	}
 	if (ret != SOFT_OK)
 		return ret;
 	if (la & (f.align - 1))
