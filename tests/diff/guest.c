@@ -10,7 +10,6 @@
  * given cases that a stepped guest has ended.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -309,22 +308,9 @@ guest_processor(struct diff_guest *g)
 	return 0;
 }
 
-static void
-guest_signal(int sig, siginfo_t *si, void *uc)
-{
-	(void)si;
-	if (!soft_thunk_signal(uc)) {
-		signal(sig, SIG_DFL);
-		raise(sig);
-	}
-}
-
 int
 diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 {
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
-	struct sigaction sa = { .sa_sigaction = guest_signal,
-		.sa_flags = SA_SIGINFO | SA_NODEFER };
 	struct diff_guest *g = calloc(1, sizeof(*g));
 	struct vmspace_config vc = { .type = PMAP_PT_EPT,
 		.cb = &guest_pmap_callbacks, .arg = g };
@@ -338,8 +324,6 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 		return -ENOMEM;
 	if (diff_m32 && ring0)
 		return -ENOTSUP;
-	for (unsigned i = 0; i < BASE_ARRAY_LEN(sigs); i++)
-		sigaction(sigs[i], &sa, NULL);
 	g->translate = translate;
 	g->ring0 = ring0;
 	error = vm_init();

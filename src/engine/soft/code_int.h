@@ -28,9 +28,10 @@ struct code_site {
 	uint32_t rel;  /* offset in code memory */
 	uint16_t off;  /* guest instruction (LINK: target), offset in page */
 	uint8_t kind;  /* enum code_site_kind */
-	uint8_t n;     /* bytes of the access; LINK: 1 if flags are live */
+	uint8_t n;     /* bytes of the access, and CODE_SITE_VEC; LINK: 1 if flags are live */
 	int32_t sp;    /* JUMP: what undoes the change of the stack pointer */
 } __attribute__((packed));
+#define CODE_SITE_VEC 0x80 /* in n: the executor finds out which fault it is */
 
 /* A place in generated code where the host may raise a signal. */
 struct code_fault {

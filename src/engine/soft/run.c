@@ -59,15 +59,15 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	switch (s->kind) {
 	case CODE_S_READ:
 	case CODE_S_WRITE:
-		r = soft_tlb_fill(cpu, va, s->n, s->kind == CODE_S_READ ?
-		    VMM_PROT_READ : VMM_PROT_WRITE);
+		r = soft_tlb_fill(cpu, va, s->n & ~CODE_SITE_VEC,
+		    s->kind == CODE_S_READ ? VMM_PROT_READ : VMM_PROT_WRITE);
 		if (r == SOFT_OK) {
 			if (live)
 				soft_fpu_get(cpu);
 			return cpu->code_base + s->rel;
 		}
-		cpu->out_why = r == SOFT_FAULT ? CODE_FAULT :
-		    r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
+		cpu->out_why = r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) ?
+		    CODE_FAULT : r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
 		return 0;
 	case CODE_S_LINK:
 		cpu->link_site = s;

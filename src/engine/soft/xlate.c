@@ -305,6 +305,9 @@ xl_check(struct xl *x, unsigned n, bool write)
 	    CODE_S_READ);
 
 	c->site.n = (uint8_t)n;
+	/* Alignment and waiting x87 exceptions come before a page fault. */
+	if (x->in.fpu || x->in.sse || x->in.avx)
+		c->site.n |= CODE_SITE_VEC;
 	c->site.rel = o->pos;
 	emit_mov(o, false, EMIT_S1, EMIT_S0);
 	emit_n(o, "\x41\xc1\xee\x07", 4); /* shr r14d, 12 - 5 */
