@@ -380,7 +380,7 @@ recode_vex(struct recode *r, uint8_t *out)
 		*p++ = (rxb & 4 ? 0 : 0x80) | last;
 	} else {
 		*p++ = 0xc4;
-		*p++ = (uint8_t)(~rxb << 5) | zi->raw.vex.m_mmmm;
+		*p++ = (uint8_t)((~rxb & 7) << 5) | zi->raw.vex.m_mmmm;
 		*p++ = (w ? 0x80 : 0) | last;
 	}
 	*p++ = r->opcode;
