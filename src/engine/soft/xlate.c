@@ -255,7 +255,11 @@ xl_ea_ok(const struct xl *x)
 	if ((rip || m->base != ZYDIS_REGISTER_NONE ||
 	    m->index != ZYDIS_REGISTER_NONE) && d != (int32_t)d)
 		return false;
-	return x->is64 || in->mem_access == 0 || in->mem_seg < VMM_SEG_FS;
+	if (x->is64 || in->mem_access == 0)
+		return true;
+	/* A code segment is not written to. */
+	return in->mem_seg < VMM_SEG_FS && !(in->mem_seg == VMM_SEG_CS &&
+	    (in->mem_access & VMM_PROT_WRITE) != 0);
 }
 
 /* The effective address into reg; uses S0, S1; flags stay. */
