@@ -100,6 +100,7 @@ bool diff_allowed(const struct soft_insn *in, bool ring0);
 /* The executor is about to run in, whose memory operand is at ea. */
 void diff_note_insn(struct diff_case *c, const struct soft_insn *in,
     uint64_t ea);
+void diff_note_mask(struct diff_case *c, uint64_t va, unsigned n);
 /* Clears what is masked in page i of the case's memory. */
 void diff_mask_page(const struct diff_case *c, unsigned i, uint8_t *page);
 

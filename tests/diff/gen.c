@@ -441,6 +441,15 @@ diff_allowed(const struct soft_insn *in, bool ring0)
 }
 
 void
+diff_note_mask(struct diff_case *c, uint64_t va, unsigned n)
+{
+	if (c->nmask == DIFF_MASKS)
+		return;
+	c->mask[c->nmask].va = va;
+	c->mask[c->nmask++].n = n;
+}
+
+void
 diff_note_insn(struct diff_case *c, const struct soft_insn *in, uint64_t ea)
 {
 	unsigned off, n;
@@ -461,10 +470,7 @@ diff_note_insn(struct diff_case *c, const struct soft_insn *in, uint64_t ea)
 	default:
 		return;
 	}
-	if (c->nmask == DIFF_MASKS)
-		return;
-	c->mask[c->nmask].va = ea + off;
-	c->mask[c->nmask++].n = n;
+	diff_note_mask(c, ea + off, n);
 }
 
 void

@@ -412,7 +412,8 @@ guest_load(struct diff_guest *g, struct diff_case *c)
 
 /* Is the next instruction one that the case may run? */
 static bool
-guest_look(struct diff_guest *g, struct diff_case *c, unsigned *mnemonic)
+guest_look(struct diff_guest *g, struct diff_case *c, unsigned *mnemonic,
+    bool *call)
 {
 	struct soft_cpu *cpu = g->cpu;
 	struct soft_insn in;
@@ -451,6 +452,7 @@ guest_look(struct diff_guest *g, struct diff_case *c, unsigned *mnemonic)
 		diff_note_insn(c, &in, ea);
 	}
 	c->no_flags = in.cls == SOFT_C_STRING && in.fl_cond_write;
+	*call = in.len != 0 && in.cls == SOFT_C_CALL;
 	return true;
 }
 
@@ -467,6 +469,7 @@ guest_step(struct diff_guest *g, struct diff_case *c)
 	struct soft_cpu *cpu = g->cpu;
 	uint32_t v = DIFF_V_TIMEOUT;
 	unsigned m;
+	bool call;
 	int r;
 
 	cpu->event_check = cpu->nmi_check = true;
@@ -482,7 +485,8 @@ guest_step(struct diff_guest *g, struct diff_case *c)
 			break;
 		}
 		m = 0;
-		if (!guest_look(g, c, &m) || (cpu->rflags_sys & SOFT_FL_AC)) {
+		call = false;
+		if (!guest_look(g, c, &m, &call) || (cpu->rflags_sys & SOFT_FL_AC)) {
 			v = DIFF_V_SYS;
 			break;
 		}
@@ -492,6 +496,9 @@ guest_step(struct diff_guest *g, struct diff_case *c)
 			diff_insns++;
 			diff_ran[m]++;
 		}
+		/* The translator has pushed the return address by then. */
+		if (r == SOFT_FAULT && call && cpu->exc.vector == SOFT_EXC_GP)
+			diff_note_mask(c, cpu->gpr[VMM_REG_RSP] - 8, 8);
 		if (r == SOFT_FAULT)
 			r = soft_deliver(cpu);
 		if (r == SOFT_FLUSH)
