@@ -299,6 +299,10 @@ soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap, const uint8_t **ptrp)
 			    leaf.gpa, cpu->rip);
 		if (r != SOFT_OK)
 			return r;
+		(void)mmu_filter(leaf.shift == 30 ? cpu->tlb_large1g :
+		    leaf.shift > VMM_PAGE_SHIFT ? cpu->tlb_large4m :
+		    cpu->fetched, gva >> (leaf.shift == 30 ? 30 :
+		    leaf.shift > VMM_PAGE_SHIFT ? 22 : VMM_PAGE_SHIFT), true);
 		e->tag = tag;
 		e->gen = cpu->itlb_gen;
 		e->gpa = leaf.gpa & ~VMM_PAGE_MASK;

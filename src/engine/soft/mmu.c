@@ -64,17 +64,14 @@ soft_tlb_init(struct soft_cpu *cpu)
 	cpu->pmap_gen = ~0ul; /* flush at the first soft_enter() */
 }
 
-/* A bit per hashed region: tests it, and sets it if asked to. */
-static bool
-mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
+/* Everything that was derived from fetches. */
+static void
+mmu_fetch_flush(struct soft_cpu *cpu)
 {
-	unsigned h = (unsigned)(key ^ key >> 12) % (SOFT_FILTER_WORDS * 64);
-	uint64_t bit = 1ul << (h % 64);
-	bool was = (f[h / 64] & bit) != 0;
-
-	if (set)
-		f[h / 64] |= bit;
-	return was;
+	cpu->itlb_gen++;
+	for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
+		cpu->fetched[i] = 0;
+	soft_jc_flush(cpu);
 }
 
 static void
@@ -108,9 +105,8 @@ soft_tlb_flush(struct soft_cpu *cpu, bool global)
 			cpu->tlb_local[m][w] = 0;
 		}
 	}
-	cpu->itlb_gen++;
 	cpu->st.tlb_flushes++;
-	soft_jc_flush(cpu);
+	mmu_fetch_flush(cpu);
 }
 
 /* Drops the entries of large pages among n from slot i on that share va's
@@ -135,12 +131,14 @@ mmu_drop_large(struct soft_cpu *cpu, gva_t va, unsigned shift, unsigned i,
  * INVLPG.  A 4 KB entry may be part of a large page, and then all of that
  * page's entries must go.  Two filters, hashed by 4 MB and by 1 GB, tell
  * whether a large page may be cached around gva: nearly never for the
- * addresses that kernels invalidate.
+ * addresses that kernels invalidate.  A third one tells whether anything was
+ * fetched from the page, so that most invalidations leave the jump cache.
  */
 void
 soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
+	bool code = mmu_filter(cpu->fetched, gva >> VMM_PAGE_SHIFT, false);
 
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
@@ -149,14 +147,18 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 		if (e->tag_r == page)
 			mmu_tlb_drop(e);
 	}
-	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false))
+	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false)) {
 		mmu_drop_large(cpu, gva, 22, (gva >> VMM_PAGE_SHIFT) &
 		    (SOFT_TLB_SIZE - 1) & ~1023u, 1024);
-	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false))
+		code = true;
+	}
+	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false)) {
 		mmu_drop_large(cpu, gva, 30, 0, SOFT_TLB_SIZE);
+		code = true;
+	}
+	if (code)
+		mmu_fetch_flush(cpu);
 	cpu->st.tlb_flush_page++;
-	cpu->itlb_gen++;
-	soft_jc_flush(cpu);
 }
 
 void

@@ -54,6 +54,19 @@ int mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 int mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
     gpa_t *gpap);
 
+/* A bit per hashed region: tests it, and sets it if asked to. */
+static inline bool
+mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
+{
+	unsigned h = (unsigned)(key ^ key >> 12) % (SOFT_FILTER_WORDS * 64);
+	uint64_t bit = 1ul << (h % 64);
+	bool was = (f[h / 64] & bit) != 0;
+
+	if (set)
+		f[h / 64] |= bit;
+	return was;
+}
+
 /* A data access at privilege level cpl uses this index. */
 static inline unsigned
 mmu_index(const struct soft_cpu *cpu, unsigned cpl)

@@ -242,6 +242,8 @@ struct soft_cpu {
 	/* regions that may have entries of large pages: see mmu.c */
 	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
 	uint64_t tlb_large1g[SOFT_FILTER_WORDS];
+	/* pages fetched from since the jump cache was emptied */
+	uint64_t fetched[SOFT_FILTER_WORDS];
 	/* Translations for execution; valid while gen is itlb_gen. */
 	struct soft_itlb_entry {
 		uint64_t tag; /* gva page | 1 for CPL 3 */
