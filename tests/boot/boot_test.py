@@ -175,6 +175,45 @@ def case_linux_smp(arg):
     check(len(re.findall("^WORK ", text, re.M)) == 3, "the workloads did not end")
 
 
+def case_linux_stress(arg):
+    """Shoot-downs, futexes, forks and atomics on four vCPUs; memory keeps its patterns."""
+    text = linux(arg, "stress 4 && pattern 96 3 4 && pattern 96 2 4 zipf; echo CODE $?", "-c", "4")
+    check("stress: OK" in text, "stress failed")
+    check(len(re.findall("^pattern: OK", text, re.M)) == 2, "pattern failed")
+    check(re.search("^CODE 0", text, re.M), "a program failed")
+    for bad in ("BUG:", "WARNING:", "Oops", "soft lockup", "rcu_preempt detected"):
+        check(bad not in text, "the guest says \"%s\"" % bad)
+
+
+def case_linux_clock(arg):
+    """With two busy processes on each core the guest boots without a complaint about its
+    clocks, and tells the right time and the right length of a second."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
+               for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        t0 = time.time()
+        text = linux(arg, "date +T1=%s; sleep 3; date +T2=%s; cat /proc/uptime | sed s/^/UP=/; "
+                     "cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
+                     "dmesg | grep -iE 'unstable|skew|lockup|stall|calibration failed'")
+        t3 = time.time()
+    finally:
+        for b in burners:
+            b.kill()
+        for b in burners:
+            b.wait()
+    # the kernel repeats its command line, which has these words
+    said = "\n".join(line for line in text.splitlines() if "HYVE_RUN" not in line)
+    for bad in ("BUG:", "WARNING:", "soft lockup", "rcu_preempt detected", "unstable", "skew",
+                "stall", "calibration failed"):
+        check(bad not in said, "the guest says \"%s\"" % bad)
+    t1 = int(re.search(r"^T1=(\d+)", text, re.M)[1])
+    t2 = int(re.search(r"^T2=(\d+)", text, re.M)[1])
+    up = float(re.search(r"^UP=([\d.]+)", text, re.M)[1])
+    check(t0 - 2 <= t1 <= t2 <= t3 + 2, "the guest's time of day is off: %d..%d" % (t1, t2))
+    check(3 <= t2 - t1, "sleep 3 took %d s of the guest's clock" % (t2 - t1))
+    check(up <= t3 - t0 + 1, "the guest was up %.1f s of %.1f" % (up, t3 - t0))
+
+
 def case_linux_reboot(arg):
     linux(arg, "echo MARK", end="reboot", status=RESET)
 
