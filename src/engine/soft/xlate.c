@@ -27,6 +27,7 @@ struct xl_cold {
 	uint32_t from; /* position of the rel32 to be filled, 0: none */
 	uint8_t what;  /* enum xl_cold_kind */
 	struct code_site site;
+	const struct soft_insn *recipe; /* flags come from it, or NULL */
 	int64_t delta; /* FAR: target - page */
 	bool saved;    /* FAR: flags are saved already */
 };
@@ -34,7 +35,8 @@ struct xl_cold {
 struct xl {
 	struct code_out *o;
 	struct soft_block *b;
-	struct soft_insn in;
+	struct soft_insn *in; /* the current one */
+	struct soft_insn *recipe; /* its flags, see xl_recipe() */
 	uint32_t key;
 	unsigned page_off; /* of the current instruction */
 	bool is64;
@@ -43,6 +45,7 @@ struct xl {
 	bool done;
 	unsigned ncold;
 	struct xl_cold cold[XL_COLD];
+	struct soft_insn ins[XL_INSNS];
 };
 
 /* --- flags ------------------------------------------------------------- */
@@ -56,20 +59,83 @@ xl_emit_save(struct code_out *o)
 	emit_mov(o, true, 0, EMIT_S2);
 }
 
-/* Before flags are clobbered. Uses S2. */
-static void
-xl_save(struct xl *x)
+/*
+ * Recipes.  Flags that a comparison or an addition has set can be had again
+ * from its operands while these are unchanged, so they need not be saved: the
+ * cold code does it, if it is ever run, or the next that wants them.
+ */
+static bool
+xl_has_recipe(const struct soft_insn *in)
 {
-	if (!x->saved)
-		xl_emit_save(x->o);
-	x->saved = true;
+	if (in->cls != SOFT_C_NATIVE || in->memop >= 0 || in->fl_cond_write ||
+	    in->opsize < 4 || ((in->gpr_read | in->gpr_write) & 0xf000) != 0 ||
+	    (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH)
+		return false;
+	if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+		return true;
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+		/* Undone and done again: the other operand must be there. */
+		return in->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+		    (in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    in->op[1].reg.value != in->op[0].reg.value);
+	default:
+		return false;
+	}
+}
+
+static unsigned
+xl_host(unsigned r)
+{
+	return r == 4 ? EMIT_SP : r;
 }
 
 static void
-xl_clobber(struct xl *x)
+xl_recipe(struct code_out *o, const struct soft_insn *in)
 {
-	xl_save(x);
-	x->live = false;
+	struct soft_recode rc = { .mem_base = -1, .mem_index = -1,
+		.mem_scale = 1 };
+	unsigned r = xl_host((unsigned)soft_gpr_number(in->op[0].reg.value));
+	bool w = in->opsize == 8;
+	uint8_t code[16];
+	int len;
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+		emit_rr(o, w, 0x85, r, r);
+		return;
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+		if (in->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+			emit_1(o, (w ? 0x48 : 0x40) | (r >= 8 ? 1 : 0));
+			emit_1(o, 0x81);
+			emit_1(o, (in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ?
+			    0xe8 : 0xc0) | (r & 7));
+			emit_4(o, (uint32_t)in->op[1].imm.value.u);
+		} else {
+			emit_rr(o, w, in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ?
+			    0x29 : 0x01, xl_host((unsigned)soft_gpr_number(
+			    in->op[1].reg.value)), r);
+		}
+		break;
+	default:
+		break;
+	}
+	for (unsigned i = 0; i < 16; i++)
+		rc.map[i] = (uint8_t)i;
+	rc.map[4] = EMIT_SP;
+	len = soft_recode(in, &rc, code);
+	KASSERT(len > 0, "recipe");
+	emit_n(o, code, (unsigned)len);
 }
 
 /* Before flags are used. Uses S2. */
@@ -80,12 +146,55 @@ xl_restore(struct xl *x)
 
 	if (x->live)
 		return;
+	x->live = true;
+	if (x->recipe != NULL) {
+		xl_recipe(o, x->recipe);
+		return;
+	}
 	emit_mov(o, true, EMIT_S2, 0);
 	emit_n(o, "\x65\x0f\xb7\x04\x25", 5);
 	emit_4(o, (uint32_t)EMIT_CPU(lahf_image));
 	emit_n(o, "\x04\x7f\x9e", 3);
 	emit_mov(o, true, 0, EMIT_S2);
-	x->live = true;
+}
+
+/* Flags must be in the image. Uses S2. */
+static void
+xl_save(struct xl *x)
+{
+	if (x->saved)
+		return;
+	xl_restore(x);
+	xl_emit_save(x->o);
+	x->saved = true;
+}
+
+/* Before flags are clobbered: they are saved, or there is a recipe. */
+static void
+xl_clobber(struct xl *x)
+{
+	if (x->recipe == NULL)
+		xl_save(x);
+	x->live = false;
+}
+
+/* Flags are live or saved: a recipe alone will not do. */
+static void
+xl_settle(struct xl *x)
+{
+	if (!x->saved)
+		xl_restore(x);
+}
+
+/* Before guest registers change in a way that leaves flags alone. */
+static void
+xl_written(struct xl *x, unsigned regs)
+{
+	if (x->recipe == NULL ||
+	    ((x->recipe->gpr_read | x->recipe->gpr_write) & regs) == 0)
+		return;
+	xl_settle(x);
+	x->recipe = NULL;
 }
 
 /* --- cold code --------------------------------------------------------- */
@@ -100,6 +209,8 @@ xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kind kind)
 	c->what = (uint8_t)what;
 	c->site.kind = (uint8_t)kind;
 	c->site.off = (uint16_t)x->page_off;
+	if (!x->live && !x->saved)
+		c->recipe = x->recipe;
 	return c;
 }
 
@@ -191,6 +302,7 @@ xl_poll(struct xl *x)
 {
 	struct code_out *o = x->o;
 
+	xl_settle(x);
 	emit_gs_ld(o, EMIT_S1, EMIT_CPU(poll_ptr));
 	xl_fault(x, true);
 	emit_n(o, "\x4d\x8b\x36", 3); /* mov r14, [r14] */
@@ -210,8 +322,9 @@ xl_goto(struct xl *x, unsigned cc, int64_t target)
 {
 	struct xl_cold *c;
 
+	xl_settle(x);
 	if (target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
-		if (target <= x->page_off && x->in.cls != SOFT_C_CALL)
+		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
 			xl_poll(x);
 		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
 		    CODE_S_LINK);
@@ -230,9 +343,10 @@ xl_goto(struct xl *x, unsigned cc, int64_t target)
 static void
 xl_exec(struct xl *x)
 {
-	struct xl_cold *c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
-	    CODE_S_EXEC);
+	struct xl_cold *c;
 
+	xl_settle(x);
+	c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE, CODE_S_EXEC);
 	xl_jump(x, 16, c);
 	x->done = true;
 }
@@ -242,7 +356,7 @@ xl_exec(struct xl *x)
 static bool
 xl_ea_ok(const struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	const ZydisDecodedOperandMem *m = &in->op[in->memop].mem;
 	bool rip = m->base == ZYDIS_REGISTER_RIP;
 	int64_t d = m->disp.value;
@@ -266,7 +380,7 @@ xl_ea_ok(const struct xl *x)
 static void
 xl_ea(struct xl *x, unsigned reg)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	const ZydisDecodedOperandMem *m = &in->op[in->memop].mem;
 	struct code_out *o = x->o;
 	bool w = in->addrsize == 8;
@@ -334,7 +448,7 @@ xl_check(struct xl *x, unsigned n, bool write)
 static void
 xl_mem(struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 
 	xl_clobber(x);
 	xl_ea(x, EMIT_S0);
@@ -349,7 +463,7 @@ xl_mem(struct xl *x)
 static bool
 xl_vec_ok(const struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 
 	if ((in->fpu || in->sse || in->avx) && (x->key & SOFT_KEY_NM) != 0)
 		return false;
@@ -382,35 +496,55 @@ static bool
 xl_lea(struct xl *x)
 {
 	struct code_out *o = x->o;
-	int r = soft_gpr_number(x->in.op[0].reg.value);
+	int r = soft_gpr_number(x->in->op[0].reg.value);
 	unsigned to;
 
-	if (x->in.opsize < 4 || r < 0 || !xl_ea_ok(x))
+	if (x->in->opsize < 4 || r < 0 || !xl_ea_ok(x))
 		return false;
+	xl_written(x, 1u << r);
 	to = r >= 12 ? EMIT_S0 : r == 4 ? EMIT_SP : (unsigned)r;
-	if (x->in.opsize == x->in.addrsize) {
+	if (x->in->opsize == x->in->addrsize) {
 		xl_ea(x, to);
 	} else {
 		xl_ea(x, EMIT_S0);
-		if (to != EMIT_S0 || x->in.opsize == 4)
-			emit_mov(o, x->in.opsize == 8, to, EMIT_S0);
+		if (to != EMIT_S0 || x->in->opsize == 4)
+			emit_mov(o, x->in->opsize == 8, to, EMIT_S0);
 	}
 	if (r >= 12)
 		emit_gs_st(o, to, EMIT_GPR((unsigned)r));
 	return true;
 }
 
+/* May the host raise a signal at it, the operand's address being good? */
+static bool
+xl_may_fault(const struct soft_insn *in)
+{
+	if (in->fpu || in->sse || in->avx)
+		return true;
+	switch (in->zi.meta.isa_ext) {
+	case ZYDIS_ISA_EXT_BASE:
+		return in->zi.mnemonic == ZYDIS_MNEMONIC_DIV ||
+		    in->zi.mnemonic == ZYDIS_MNEMONIC_IDIV;
+	case ZYDIS_ISA_EXT_BMI1:
+	case ZYDIS_ISA_EXT_BMI2:
+	case ZYDIS_ISA_EXT_LZCNT:
+		return false;
+	default:
+		return true;
+	}
+}
+
 static bool
 xl_native(struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	struct code_out *o = x->o;
 	struct soft_recode rc = { .mem_base = -1, .mem_index = -1,
 		.mem_scale = 1 };
 	static const uint8_t scratch[] = { EMIT_S1, EMIT_S2, EMIT_S0 };
 	unsigned regs, avail, n = 0, high;
 	bool mem = in->memop >= 0 && in->mem_access != 0;
-	bool writes;
+	bool writes, fault = false;
 	uint8_t code[16];
 	int len;
 
@@ -453,12 +587,19 @@ xl_native(struct xl *x)
 	if (in->fl_read != 0 || in->fl_cond_write ||
 	    (writes && (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH))
 		xl_restore(x);
+	if (!writes)
+		xl_written(x, in->gpr_write);
+	if (xl_may_fault(in)) {
+		xl_settle(x);
+		fault = true;
+	}
 	for (unsigned h = high & in->gpr_read; h != 0; h &= h - 1) {
 		unsigned r = (unsigned)__builtin_ctz(h);
 
 		emit_gs_ld(o, rc.map[r], EMIT_GPR(r));
 	}
-	xl_fault(x, false);
+	if (fault)
+		xl_fault(x, false);
 	emit_n(o, code, (unsigned)len);
 	for (unsigned h = high & in->gpr_write; h != 0; h &= h - 1) {
 		unsigned r = (unsigned)__builtin_ctz(h);
@@ -468,6 +609,7 @@ xl_native(struct xl *x)
 	if (writes) {
 		x->live = true;
 		x->saved = false;
+		x->recipe = xl_has_recipe(in) ? x->in : NULL;
 	}
 	return true;
 }
@@ -484,7 +626,7 @@ xl_word(const struct xl *x)
 static bool
 xl_stack_ok(const struct xl *x)
 {
-	return x->in.opsize == xl_word(x) &&
+	return x->in->opsize == xl_word(x) &&
 	    (x->is64 || (x->key & SOFT_KEY_B) != 0);
 }
 
@@ -500,6 +642,7 @@ xl_push_check(struct xl *x)
 static void
 xl_push_reg(struct xl *x, unsigned host)
 {
+	xl_written(x, 1u << 4);
 	emit_rm(x->o, x->is64, 0x89, host, EMIT_S0, -1, 1, 0);
 	emit_lea(x->o, x->is64, EMIT_SP, EMIT_SP, -(int)xl_word(x));
 }
@@ -519,7 +662,7 @@ xl_value(struct xl *x, unsigned r)
 static bool
 xl_push(struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	const ZydisDecodedOperand *op = &in->op[0];
 	struct code_out *o = x->o;
 	int r;
@@ -564,12 +707,13 @@ xl_pop(struct xl *x)
 	struct code_out *o = x->o;
 	int r;
 
-	if (x->in.op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+	if (x->in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return false;
-	r = soft_gpr_number(x->in.op[0].reg.value);
+	r = soft_gpr_number(x->in->op[0].reg.value);
 	if (r < 0)
 		return false;
 	xl_top_check(x, EMIT_SP);
+	xl_written(x, 1u << 4 | 1u << r);
 	if (r == 4) {
 		emit_rm(o, x->is64, 0x8b, EMIT_SP, EMIT_S0, -1, 1, 0);
 		return true;
@@ -589,13 +733,14 @@ xl_stack(struct xl *x)
 
 	if (!xl_stack_ok(x))
 		return false;
-	switch (x->in.zi.mnemonic) {
+	switch (x->in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_PUSH:
 		return xl_push(x);
 	case ZYDIS_MNEMONIC_POP:
 		return xl_pop(x);
 	case ZYDIS_MNEMONIC_LEAVE:
 		xl_top_check(x, 5);
+		xl_written(x, 1u << 4 | 1u << 5);
 		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
 		emit_lea(o, x->is64, EMIT_SP, 5, (int)xl_word(x));
 		emit_mov(o, x->is64, 5, EMIT_S0);
@@ -611,7 +756,7 @@ xl_stack(struct xl *x)
 static bool
 xl_target_ok(const struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	int r;
 
 	if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
@@ -624,7 +769,7 @@ xl_target_ok(const struct xl *x)
 static void
 xl_target(struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	unsigned r;
 
 	if (in->memop == 0) {
@@ -647,7 +792,7 @@ xl_indirect(struct xl *x, int32_t sp)
 	struct code_site s = { .kind = CODE_S_JUMP,
 		.off = (uint16_t)x->page_off, .sp = sp };
 
-	xl_clobber(x);
+	xl_save(x);
 	xl_lookup(x, x->o, &s);
 	x->done = true;
 }
@@ -655,7 +800,7 @@ xl_indirect(struct xl *x, int32_t sp)
 static bool
 xl_branch(struct xl *x)
 {
-	const struct soft_insn *in = &x->in;
+	const struct soft_insn *in = x->in;
 	struct code_out *o = x->o;
 	bool direct = in->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 	int64_t next = x->page_off + in->len, target = 0;
@@ -709,6 +854,7 @@ xl_branch(struct xl *x)
 		pop = direct ? (unsigned)in->op[0].imm.value.u & 0xffff : 0;
 		xl_top_check(x, EMIT_SP);
 		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		xl_save(x);
 		pop += xl_word(x);
 		emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int32_t)pop);
 		xl_indirect(x, -(int32_t)pop);
@@ -781,6 +927,11 @@ xl_finish(struct xl *x)
 			xl_site(o, &c->site);
 			break;
 		case XL_C_SITE:
+			if (c->recipe != NULL &&
+			    c->site.kind != CODE_S_FPU) {
+				xl_recipe(o, c->recipe);
+				xl_emit_save(o);
+			}
 			xl_site(o, &c->site);
 			break;
 		default:
@@ -807,7 +958,7 @@ xl_finish(struct xl *x)
 static bool
 xl_insn(struct xl *x)
 {
-	switch (x->in.cls) {
+	switch (x->in->cls) {
 	case SOFT_C_NATIVE:
 		return xl_native(x);
 	case SOFT_C_STACK:
@@ -838,18 +989,20 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 	x->page_off = b->gpa & VMM_PAGE_MASK;
 	x->fpu = x->done = false;
 	x->ncold = 0;
+	x->recipe = NULL;
 	o->nfault = 0;
 	b->start = o->pos;
 	for (n = 0; !x->done; n++) {
 		uint32_t pos;
 		unsigned ncold;
 
-		ok = at < avail && soft_decode(host + at, avail - at, b->key,
-		    &x->in) == 0 && x->in.len != 0 && x->in.len <= avail - at;
+		x->in = &x->ins[base_min(n, XL_INSNS - 1)];
+		ok = at < avail && n < XL_INSNS && soft_decode(host + at, avail - at, b->key,
+		    x->in) == 0 && x->in->len != 0 && x->in->len <= avail - at;
 		if (n == 0) {
 			if (!ok)
-				x->in.cls = SOFT_C_UD;
-			xl_entries(x, ok && xl_kills_flags(&x->in));
+				x->in->cls = SOFT_C_UD;
+			xl_entries(x, ok && xl_kills_flags(x->in));
 		}
 		pos = o->pos;
 		if (at >= avail || n == XL_INSNS ||
@@ -867,11 +1020,11 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 				xl_entries(x, false);
 			}
 			xl_exec(x);
-			at += ok ? x->in.len : avail - at;
+			at += ok ? x->in->len : avail - at;
 			break;
 		}
-		at += x->in.len;
-		x->page_off += x->in.len;
+		at += x->in->len;
+		x->page_off += x->in->len;
 	}
 	b->bytes = (uint16_t)at;
 	xl_finish(x);
