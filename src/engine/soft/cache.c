@@ -39,13 +39,23 @@
 #define CACHE_BLOCKS (1u << 18)
 #define CACHE_FAULTS (1u << 22)
 #define CACHE_GPA_BITS 40 /* code above 1 TB is not translated */
+#define CACHE_KILLS 16u	  /* blocks of a page that died, until it is suspect */
 #define CACHE_WRITES 64u  /* to a code page before its blocks are dropped */
 
 struct cache_page {
 	gpa_t gpa;
 	struct soft_block *blocks;
+	struct soft_block *cross; /* begin in the page before this one */
 	struct cache_page *next;
 	unsigned writes;
+	unsigned kills; /* of blocks: code that changes is cut short */
+};
+
+/* Code to be translated. */
+struct cache_src {
+	gpa_t gpa, gpa2;
+	const uint8_t *host;
+	uint8_t bytes[16]; /* the instruction, if it crosses into gpa2 */
 };
 
 struct cache {
@@ -224,7 +234,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 	memset(c->hash, 0, sizeof(c->hash));
 	for (unsigned i = 0; i < CACHE_PHASH; i++)
 		for (struct cache_page *p = c->page[i]; p != NULL; p = p->next)
-			p->blocks = NULL;
+			p->blocks = p->cross = NULL;
 	c->nblock = 0;
 	c->nfault = 0;
 	c->out.pos = 64;
@@ -306,6 +316,8 @@ cache_kill(struct cache *c, struct soft_block *b)
 {
 	struct soft_block **pp = &c->hash[cache_hash(b->gpa, b->key)];
 
+	if (b->dead)
+		return;
 	while (*pp != b)
 		pp = &(*pp)->hash_next;
 	*pp = b->hash_next;
@@ -326,11 +338,23 @@ cache_page_write(struct cache *c, struct cache_page *p, gpa_t from, gpa_t to)
 		if (all || (b->gpa < to && b->gpa + b->bytes > from)) {
 			*pp = b->page_next;
 			cache_kill(c, b);
+			p->kills++;
 		} else {
 			pp = &b->page_next;
 		}
 	}
-	if (p->blocks == NULL) {
+	pp = &p->cross;
+	while ((b = *pp) != NULL) {
+		if (all || b->dead || b->gpa2 + b->bytes > from) {
+			*pp = b->cross_next;
+			cache_kill(c, b);
+		} else {
+			pp = &b->cross_next;
+		}
+	}
+	if (all)
+		p->writes = 0;
+	if (p->blocks == NULL && p->cross == NULL) {
 		p->writes = 0;
 		atomic_fetch_and(&c->bitmap[pfn / 64], ~(1ul << (pfn % 64)));
 	}
@@ -428,7 +452,8 @@ cache_link(struct soft_cpu *cpu, struct cache *c, struct soft_block *b)
 	if (s == NULL || cpu->link_gen != c->gen)
 		return;
 	from = cache_find_pos(c, s->rel);
-	if (from == NULL || from->key != b->key ||
+	if (from == NULL || b->gpa2 != 0 || from->gpa2 != 0 ||
+	    from->key != b->key ||
 	    ((from->gpa ^ b->gpa) & ~VMM_PAGE_MASK) != 0 ||
 	    s->off != (b->gpa & VMM_PAGE_MASK))
 		return;
@@ -440,38 +465,59 @@ cache_link(struct soft_cpu *cpu, struct cache *c, struct soft_block *b)
 }
 
 static struct soft_block *
-cache_find(const struct cache *c, gpa_t gpa, uint32_t key)
+cache_find(const struct cache *c, gpa_t gpa, gpa_t gpa2, uint32_t key)
 {
 	struct soft_block *b = c->hash[cache_hash(gpa, key)];
 
-	while (b != NULL && (b->gpa != gpa || b->key != key))
+	while (b != NULL && (b->gpa != gpa || b->key != key ||
+	    b->gpa2 != gpa2))
 		b = b->hash_next;
 	return b;
 }
 
+static struct cache_page *
+cache_page_get(struct cache *c, gpa_t gpa)
+{
+	struct cache_page *p = cache_page_find(c, gpa);
+	unsigned h = (gpa >> VMM_PAGE_SHIFT) % CACHE_PHASH;
+
+	if (p != NULL)
+		return p;
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return NULL;
+	p->gpa = gpa & ~VMM_PAGE_MASK;
+	p->next = c->page[h];
+	c->page[h] = p;
+	return p;
+}
+
 static struct soft_block *
-cache_make(struct soft_cpu *cpu, struct cache *c, gpa_t gpa, gva_t gva,
-    const uint8_t *host)
+cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src)
 {
 	unsigned n = atomic_load(&c->nblock), h;
-	struct cache_page *p = cache_page_find(c, gpa);
+	struct cache_page *p = cache_page_get(c, src->gpa), *p2 = NULL;
+	gpa_t gpa = src->gpa;
 	struct soft_block *b;
 
-	if (p == NULL) {
-		p = calloc(1, sizeof(*p));
-		if (p == NULL)
-			return NULL;
-		p->gpa = gpa & ~VMM_PAGE_MASK;
-		h = (gpa >> VMM_PAGE_SHIFT) % CACHE_PHASH;
-		p->next = c->page[h];
-		c->page[h] = p;
-	}
+	if (src->gpa2 != 0)
+		p2 = cache_page_get(c, src->gpa2);
+	if (p == NULL || (p2 == NULL && src->gpa2 != 0))
+		return NULL;
 	b = &c->block[n];
 	memset(b, 0, sizeof(*b));
 	b->gpa = gpa;
 	b->key = cpu->mode_key;
-	xlate_block(&c->out, b, host,
-	    (unsigned)(VMM_PAGE_SIZE - (gpa & VMM_PAGE_MASK)));
+	b->gpa2 = src->gpa2;
+	if (p2 != NULL) {
+		xlate_block(&c->out, b, src->bytes, 16, 1);
+		b->cross_next = p2->cross;
+		p2->cross = b;
+	} else {
+		xlate_block(&c->out, b, src->host,
+		    (unsigned)(VMM_PAGE_SIZE - (gpa & VMM_PAGE_MASK)),
+		    p->kills > CACHE_KILLS ? 6 : 64);
+	}
 	b->fault = c->fault + c->nfault;
 	b->nfault = (uint16_t)c->out.nfault;
 	memcpy(b->fault, c->out.fault, sizeof(*b->fault) * b->nfault);
@@ -486,8 +532,50 @@ cache_make(struct soft_cpu *cpu, struct cache *c, gpa_t gpa, gva_t gva,
 	if (c->perf != NULL)
 		(void)fprintf(c->perf, "%lx %x guest_%lx\n",
 		    (unsigned long)(uintptr_t)c->rx + b->start,
-		    b->end - b->start, (unsigned long)gva);
+		    b->end - b->start, (unsigned long)cpu->rip);
 	return b;
+}
+
+/*
+ * Where the code at cpu->rip is, its pages claimed.
+ * => SOFT_OK; SOFT_SLOW: not to be translated; FAULT, EXIT
+ */
+static int
+cache_source(struct soft_cpu *cpu, struct cache *c, struct cache_src *src)
+{
+	static __thread struct soft_insn in;
+	const uint8_t *host2;
+	gva_t next;
+	unsigned avail;
+	int r;
+
+again:
+	src->gpa2 = 0;
+	r = soft_fetch(cpu, cpu->rip, &src->gpa, &src->host);
+	if (r != SOFT_OK)
+		return r;
+	if (src->gpa >> CACHE_GPA_BITS != 0)
+		return SOFT_SLOW;
+	if (cache_claim(cpu, c, src->gpa) == SOFT_FLUSH)
+		goto again;
+	avail = (unsigned)(VMM_PAGE_SIZE - (src->gpa & VMM_PAGE_MASK));
+	if (avail >= 15 ||
+	    soft_decode(src->host, avail, cpu->mode_key, &in) != -EFAULT)
+		return SOFT_OK;
+	next = cpu->rip + avail;
+	if ((cpu->mode_key & SOFT_KEY_L) == 0 ? next >> 32 != 0 :
+	    !soft_canonical(next))
+		return SOFT_SLOW;
+	memcpy(src->bytes, src->host, avail);
+	r = soft_fetch(cpu, next, &src->gpa2, &host2);
+	if (r != SOFT_OK)
+		return r;
+	if (src->gpa2 == 0 || src->gpa2 >> CACHE_GPA_BITS != 0)
+		return SOFT_SLOW;
+	if (cache_claim(cpu, c, src->gpa2) == SOFT_FLUSH)
+		goto again;
+	memcpy(src->bytes + avail, host2, 16 - avail);
+	return SOFT_OK;
 }
 
 int
@@ -495,27 +583,23 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 {
 	struct cache *c = cpu->vm->cache;
 	struct soft_jc_entry *e;
+	struct cache_src src;
 	struct soft_block *b;
-	const uint8_t *host;
-	gpa_t gpa;
 	uint32_t tag;
 	int r;
 
 	soft_fpu_put(cpu);
-	do {
-		r = soft_fetch(cpu, cpu->rip, &gpa, &host);
-		if (r != SOFT_OK)
-			return r;
-		if (gpa >> CACHE_GPA_BITS != 0)
-			return SOFT_SLOW;
-	} while (cache_claim(cpu, c, gpa) == SOFT_FLUSH);
+	r = cache_source(cpu, c, &src);
+	if (r != SOFT_OK)
+		return r;
 	lock_acquire(&c->lock);
-	if (!soft_cache_has_code(cpu->vm, gpa)) {
+	if (!soft_cache_has_code(cpu->vm, src.gpa) || (src.gpa2 != 0 &&
+	    !soft_cache_has_code(cpu->vm, src.gpa2))) {
 		/* Written to meanwhile by another: claim it again later. */
 		lock_release(&c->lock);
 		return SOFT_SLOW;
 	}
-	b = cache_find(c, gpa, cpu->mode_key);
+	b = cache_find(c, src.gpa, src.gpa2, cpu->mode_key);
 	if (b == NULL) {
 		if (c->out.pos + CODE_ROOM > c->size ||
 		    atomic_load(&c->nblock) == CACHE_BLOCKS ||
@@ -524,7 +608,7 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 			lock_release(&c->lock);
 			return SOFT_SLOW;
 		}
-		b = cache_make(cpu, c, gpa, cpu->rip, host);
+		b = cache_make(cpu, c, &src);
 		if (b == NULL) {
 			lock_release(&c->lock);
 			return -ENOMEM;

@@ -52,6 +52,11 @@ struct soft_block {
 	bool dead;
 	struct code_fault *fault;
 	struct soft_block *hash_next, *page_next;
+	/* One instruction that goes on in the page at gpa2 (else 0).  It is
+	 * reached by the jump cache only, which is emptied when mappings
+	 * change. */
+	gpa_t gpa2;
+	struct soft_block *cross_next; /* of gpa2's page */
 };
 
 #define CODE_JC_GENS 0x7ffffu /* generations in a jump-cache tag */
@@ -67,10 +72,10 @@ struct code_out {
 
 /*
  * Translates at gpa; host points to the same byte, avail bytes to the end of
- * its page.  Always makes a block; fills all of b but the list links.
+ * its page; at most limit instructions.  Always makes a block; fills all of b but the list links.
  */
 void xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
-    unsigned avail);
+    unsigned avail, unsigned limit);
 
 /* --- cache.c ---------------------------------------------------------- */
 

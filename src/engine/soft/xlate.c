@@ -15,6 +15,8 @@
  * eight bytes: a dead block's entries are overwritten by a jump to its cold
  * stubs, in one store, whoever may be executing it (cache.c).
  */
+#include <errno.h>
+
 #include "engine/soft/emit.h"
 
 #define XL_INSNS 64u
@@ -318,12 +320,12 @@ xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta)
 
 /* A direct jump, cc 16: always, to page + target. */
 static void
-xl_goto(struct xl *x, unsigned cc, int64_t target)
+xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
 {
 	struct xl_cold *c;
 
 	xl_settle(x);
-	if (target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+	if (!far && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
 		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
 			xl_poll(x);
 		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
@@ -815,11 +817,11 @@ xl_branch(struct xl *x)
 	switch (in->cls) {
 	case SOFT_C_JCC:
 		xl_restore(x);
-		xl_goto(x, in->zi.opcode & 15, target);
+		xl_goto(x, in->zi.opcode & 15, target, false);
 		return true;
 	case SOFT_C_JMP:
 		if (direct) {
-			xl_goto(x, 16, target);
+			xl_goto(x, 16, target, false);
 			x->done = true;
 			return true;
 		}
@@ -841,7 +843,7 @@ xl_branch(struct xl *x)
 		xl_rip(x, o, EMIT_S1, next);
 		xl_push_reg(x, EMIT_S1);
 		if (direct) {
-			xl_goto(x, 16, target);
+			xl_goto(x, 16, target, false);
 			x->done = true;
 		} else {
 			emit_gs_ld(o, EMIT_S0, EMIT_CPU(scratch));
@@ -975,12 +977,13 @@ xl_insn(struct xl *x)
 
 void
 xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
-    unsigned avail)
+    unsigned avail, unsigned limit)
 {
 	static __thread struct xl xl;
 	struct xl *x = &xl;
 	unsigned at = 0, n;
 	bool ok;
+	int error;
 
 	x->o = o;
 	x->b = b;
@@ -992,23 +995,30 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 	x->recipe = NULL;
 	o->nfault = 0;
 	b->start = o->pos;
+	limit = base_min(limit, XL_INSNS);
 	for (n = 0; !x->done; n++) {
 		uint32_t pos;
 		unsigned ncold;
 
+		error = 0;
+		ok = false;
 		x->in = &x->ins[base_min(n, XL_INSNS - 1)];
-		ok = at < avail && n < XL_INSNS && soft_decode(host + at, avail - at, b->key,
-		    x->in) == 0 && x->in->len != 0 && x->in->len <= avail - at;
+		if (at < avail && n < limit) {
+			error = soft_decode(host + at, avail - at, b->key,
+			    x->in);
+			ok = error == 0 && x->in->len != 0;
+		}
 		if (n == 0) {
 			if (!ok)
 				x->in->cls = SOFT_C_UD;
 			xl_entries(x, ok && xl_kills_flags(x->in));
 		}
 		pos = o->pos;
-		if (at >= avail || n == XL_INSNS ||
-		    pos - b->start > XL_BYTES) {
-			/* Straight on, elsewhere. */
-			xl_goto(x, 16, x->page_off);
+		if (at >= avail || n == limit || pos - b->start > XL_BYTES ||
+		    (n > 0 && error == -EFAULT)) {
+			/* Straight on, elsewhere: by way of the jump cache if
+			 * the next instruction crosses into another page. */
+			xl_goto(x, 16, x->page_off, error == -EFAULT);
 			break;
 		}
 		ncold = x->ncold;
