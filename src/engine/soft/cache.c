@@ -170,7 +170,7 @@ soft_xlate_init(struct soft_cpu *cpu)
 
 	cpu->code_base = (uint64_t)(uintptr_t)c->rx;
 	cpu->slow_fn = soft_code_slow;
-	cpu->jc_gen = 1;
+	cpu->jc_gen[0] = cpu->jc_gen[1] = 1;
 	return 0;
 }
 
@@ -241,7 +241,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 	c->gen++;
 	for (unsigned i = 0; i < vm->ncpu; i++)
 		if (vm->cpu[i] != NULL)
-			soft_jc_flush(vm->cpu[i]);
+			soft_jc_flush(vm->cpu[i], true);
 	cpu->st.cache_flushes++;
 	atomic_store(&c->flushing, 0);
 }
@@ -352,10 +352,12 @@ cache_page_write(struct cache *c, struct cache_page *p, gpa_t from, gpa_t to)
 			pp = &b->cross_next;
 		}
 	}
-	if (all)
+	/* Code that is often written stays marked, until it is written only:
+	 * marking a page anew costs more than these writes. */
+	if (p->blocks == NULL && p->cross == NULL &&
+	    (p->kills <= CACHE_KILLS || all)) {
 		p->writes = 0;
-	if (p->blocks == NULL && p->cross == NULL) {
-		p->writes = 0;
+		p->kills = 0;
 		atomic_fetch_and(&c->bitmap[pfn / 64], ~(1ul << (pfn % 64)));
 	}
 }
@@ -391,14 +393,17 @@ soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len)
 }
 
 void
-soft_jc_flush(struct soft_cpu *cpu)
+soft_jc_flush(struct soft_cpu *cpu, bool all)
 {
-	uint32_t gen = __atomic_add_fetch(&cpu->jc_gen, 1, __ATOMIC_RELAXED);
+	for (unsigned u = all ? 0 : 1; u < 2; u++) {
+		uint32_t gen = __atomic_add_fetch(&cpu->jc_gen[u], 1,
+		    __ATOMIC_RELAXED);
 
-	/* Tags come round again: none of the last round may be left. */
-	if ((gen & CODE_JC_GENS) == 0)
-		for (unsigned i = 0; i < SOFT_JC_SIZE; i++)
-			cpu->jc[i].tag = 0;
+		/* Tags come round again: none of the last may be left. */
+		if ((gen & CODE_JC_GENS) == 0)
+			for (unsigned i = 0; i < SOFT_JC_SIZE; i++)
+				cpu->jc[i].tag = 0;
+	}
 }
 
 /*
@@ -522,6 +527,7 @@ cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src)
 	b->nfault = (uint16_t)c->out.nfault;
 	memcpy(b->fault, c->out.fault, sizeof(*b->fault) * b->nfault);
 	c->nfault += b->nfault;
+	p->writes = 0;
 	b->page_next = p->blocks;
 	p->blocks = b;
 	h = cache_hash(gpa, b->key);
@@ -616,7 +622,7 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 	}
 	cache_link(cpu, c, b);
 	/* Under the lock: a flush moves jc_gen under it. */
-	tag = (cpu->jc_gen << 13) | cpu->mode_key;
+	tag = code_tag(cpu);
 	e = &cpu->jc[code_jc_index(cpu->rip)];
 	e->va = cpu->rip;
 	e->off = b->entry_s;

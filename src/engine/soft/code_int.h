@@ -116,6 +116,14 @@ code_image_of_flags(uint32_t f)
 	return (uint16_t)((f & 0xd5) << 8 | (f >> 11 & 1));
 }
 
+/* Tag of jump-cache entries that are good now. */
+static inline uint32_t
+code_tag(const struct soft_cpu *cpu)
+{
+	return (__atomic_load_n(&cpu->jc_gen[cpu->cpl == 3],
+	    __ATOMIC_RELAXED) << 13) | cpu->mode_key;
+}
+
 /* Index in the jump cache: the same computation as in xlate.c. */
 #define CODE_JC_MUL 0x2f0b4c47
 static inline unsigned

@@ -285,7 +285,7 @@ soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap, const uint8_t **ptrp)
 		return soft_raise_err(cpu, SOFT_EXC_GP, 0);
 	tag = (gva & ~VMM_PAGE_MASK) | (cpu->cpl == 3);
 	e = &cpu->itlb[(gva >> VMM_PAGE_SHIFT) % SOFT_ITLB_SIZE];
-	if (e->tag != tag || e->gen != cpu->itlb_gen) {
+	if (e->tag != tag || e->gen != cpu->itlb_gen[cpu->cpl == 3]) {
 		idx = cpu->cpl == 3 ? SOFT_MMU_USER : SOFT_MMU_KERNEL;
 		do {
 			r = mmu_walk(cpu, gva, VMM_PROT_EXEC, idx, &leaf);
@@ -299,12 +299,15 @@ soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap, const uint8_t **ptrp)
 			    leaf.gpa, cpu->rip);
 		if (r != SOFT_OK)
 			return r;
-		(void)mmu_filter(leaf.shift == 30 ? cpu->tlb_large1g :
-		    leaf.shift > VMM_PAGE_SHIFT ? cpu->tlb_large4m :
-		    cpu->fetched, gva >> (leaf.shift == 30 ? 30 :
-		    leaf.shift > VMM_PAGE_SHIFT ? 22 : VMM_PAGE_SHIFT), true);
 		e->tag = tag;
-		e->gen = cpu->itlb_gen;
+		e->gen = cpu->itlb_gen[cpu->cpl == 3];
+		if (leaf.shift > VMM_PAGE_SHIFT)
+			(void)(leaf.shift == 30 ?
+			    mmu_filter(cpu->tlb_large1g, gva >> 30, true) :
+			    mmu_filter(cpu->tlb_large4m, gva >> 22, true));
+		if (cpu->cpl != 3 && !leaf.global)
+			cpu->exec_local = true;
+		(void)mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT, true);
 		e->gpa = leaf.gpa & ~VMM_PAGE_MASK;
 		e->host = (const uint8_t *)(uintptr_t)host -
 		    (gva & VMM_PAGE_MASK);

@@ -60,18 +60,8 @@ soft_tlb_init(struct soft_cpu *cpu)
 		for (unsigned i = 0; i < SOFT_TLB_SIZE; i++)
 			mmu_tlb_drop(&cpu->tlb[m][i]);
 	mmu_ntlb_flush(cpu);
-	cpu->itlb_gen = 1;
+	cpu->itlb_gen[0] = cpu->itlb_gen[1] = 1;
 	cpu->pmap_gen = ~0ul; /* flush at the first soft_enter() */
-}
-
-/* Everything that was derived from fetches. */
-static void
-mmu_fetch_flush(struct soft_cpu *cpu)
-{
-	cpu->itlb_gen++;
-	for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
-		cpu->fetched[i] = 0;
-	soft_jc_flush(cpu);
 }
 
 static void
@@ -82,6 +72,21 @@ mmu_flush_chunk(struct soft_cpu *cpu, unsigned m, unsigned chunk, bool global)
 	for (unsigned i = 0; i < SOFT_TLB_CHUNK; i++)
 		if (global || (e[i].info & SOFT_TLB_I_GLOBAL) == 0)
 			mmu_tlb_drop(&e[i]);
+}
+
+/* Translations for execution, and what is linked by them: of user code, or
+ * all. */
+static void
+mmu_exec_flush(struct soft_cpu *cpu, bool all)
+{
+	cpu->itlb_gen[1]++;
+	if (all) {
+		cpu->itlb_gen[0]++;
+		cpu->exec_local = false;
+		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
+			cpu->exec_filter[i] = 0;
+	}
+	soft_jc_flush(cpu, all);
 }
 
 void
@@ -105,8 +110,8 @@ soft_tlb_flush(struct soft_cpu *cpu, bool global)
 			cpu->tlb_local[m][w] = 0;
 		}
 	}
+	mmu_exec_flush(cpu, global || cpu->exec_local);
 	cpu->st.tlb_flushes++;
-	mmu_fetch_flush(cpu);
 }
 
 /* Drops the entries of large pages among n from slot i on that share va's
@@ -138,7 +143,7 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
-	bool code = mmu_filter(cpu->fetched, gva >> VMM_PAGE_SHIFT, false);
+	bool large = false;
 
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
@@ -148,17 +153,18 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 			mmu_tlb_drop(e);
 	}
 	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false)) {
+		large = true;
 		mmu_drop_large(cpu, gva, 22, (gva >> VMM_PAGE_SHIFT) &
 		    (SOFT_TLB_SIZE - 1) & ~1023u, 1024);
-		code = true;
 	}
 	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false)) {
+		large = true;
 		mmu_drop_large(cpu, gva, 30, 0, SOFT_TLB_SIZE);
-		code = true;
 	}
-	if (code)
-		mmu_fetch_flush(cpu);
 	cpu->st.tlb_flush_page++;
+	if (large || mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT,
+	    false))
+		mmu_exec_flush(cpu, true);
 }
 
 void

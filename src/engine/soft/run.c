@@ -127,8 +127,7 @@ run_code(struct soft_cpu *cpu)
 	for (;;) {
 		e = &cpu->jc[code_jc_index(cpu->rip)];
 		code_join(cpu);
-		tag = (__atomic_load_n(&cpu->jc_gen, __ATOMIC_RELAXED) << 13) |
-		    cpu->mode_key;
+		tag = code_tag(cpu);
 		if (e->va == cpu->rip && e->tag == tag &&
 		    cpu->link_site == NULL) {
 			entry = cpu->code_base + e->off;

@@ -142,7 +142,8 @@ struct soft_cpu {
 	/* Jump cache: tag of the current mode and generation; a kick makes it
 	 * 0, which no entry has. */
 	_Atomic uint32_t jc_tag; /* A: only to 0 */
-	uint32_t jc_gen;	 /* advances when all entries are stale */
+	uint32_t jc_gen[2];	 /* advance when all entries are stale: of
+				  * CPL < 3, and of CPL 3 */
 	uint64_t code_base;	 /* of code memory, where it is executed */
 	void (*slow_fn)(void);	 /* enter.S: way out of generated code */
 	const void *link_site;	 /* exit to be patched once its target is there */
@@ -242,16 +243,16 @@ struct soft_cpu {
 	/* regions that may have entries of large pages: see mmu.c */
 	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
 	uint64_t tlb_large1g[SOFT_FILTER_WORDS];
-	/* pages fetched from since the jump cache was emptied */
-	uint64_t fetched[SOFT_FILTER_WORDS];
-	/* Translations for execution; valid while gen is itlb_gen. */
+	/* Translations for execution; valid while gen is itlb_gen[CPL 3]. */
 	struct soft_itlb_entry {
 		uint64_t tag; /* gva page | 1 for CPL 3 */
 		gpa_t gpa;
 		const uint8_t *host; /* of the page */
 		uint64_t gen;
 	} itlb[SOFT_ITLB_SIZE];
-	uint64_t itlb_gen;
+	uint64_t itlb_gen[2]; /* of CPL < 3, and of CPL 3 */
+	uint64_t exec_filter[SOFT_FILTER_WORDS]; /* pages in itlb[] or jc[] */
+	bool exec_local; /* CPL < 3 runs code in pages that are not global */
 	/* Nested translations, gpa page -> host page, for the guest walk;
 	 * dropped when the pmap's generation moves. */
 	struct soft_ntlb_entry {
@@ -667,8 +668,9 @@ void soft_cache_destroy(struct soft_vm *vm);
 void soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len);
 /* => the page holds translated code */
 bool soft_cache_has_code(struct soft_vm *vm, gpa_t gpa);
-/* This vCPU's links by virtual address are stale (TLB flushed). */
-void soft_jc_flush(struct soft_cpu *cpu);
+/* This vCPU's links by virtual address are stale (TLB flushed): those of user
+ * code, and of the kernel's too if all. */
+void soft_jc_flush(struct soft_cpu *cpu, bool all);
 int soft_run(struct soft_cpu *cpu, struct vmm_exit *exit);
 /* From any thread: the vCPU leaves translated code soon. */
 void soft_kick(struct soft_cpu *cpu);

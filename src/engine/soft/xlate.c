@@ -426,8 +426,8 @@ xl_check(struct xl *x, unsigned n, bool write)
 
 	c->site.n = (uint8_t)n;
 	/* Alignment and waiting x87 exceptions come before a page fault. */
-	if (x->in.fpu || x->in.sse || x->in.avx ||
-	    x->in.zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
+	if (x->in->fpu || x->in->sse || x->in->avx ||
+	    x->in->zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
 		c->site.n |= CODE_SITE_VEC;
 	c->site.rel = o->pos;
 	emit_mov(o, false, EMIT_S1, EMIT_S0);
