@@ -317,7 +317,7 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 	struct engine_vm_config ec = { .cb = &guest_callbacks, .arg = g,
 		.ncpu = 1, .no_translate = !translate };
 	struct engine_vcpu *vcpu;
-	struct vm_object *obj;
+	struct vm_object *obj = NULL;
 	int error;
 
 	if (g == NULL)
@@ -334,6 +334,8 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 	if (error == 0)
 		error = vm_map_insert(g->vms, 0, MEMORY, obj, 0, VMM_PROT_ALL,
 		    0);
+	if (obj != NULL)
+		vm_object_rele(obj); /* the map has its own reference */
 	for (unsigned i = 0; i < MEMORY / DIFF_PAGE && error == 0; i++)
 		error = vm_hold(g->vms, i * DIFF_PAGE, DIFF_PAGE, VMM_PROT_RW,
 		    &g->hold[i]);
