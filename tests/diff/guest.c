@@ -382,16 +382,30 @@ guest_code(struct diff_guest *g, uint32_t off, const uint8_t *b, uint32_t n)
 		engine_soft_ops.gpa_written(g->vm, CODE + off, n);
 }
 
+/* The code of the last case, as it still is? */
+static bool
+guest_has_code(struct diff_guest *g, const struct diff_case *c)
+{
+	if (g->code_off != c->code_off || g->code_len != c->code_len)
+		return false;
+	for (uint32_t i = 0; i < c->code_len; i++)
+		if (*guest_at(g, CODE + c->code_off + i) != c->code[i])
+			return false;
+	return true;
+}
+
 static void
 guest_load(struct diff_guest *g, struct diff_case *c)
 {
 	struct soft_cpu *cpu = g->cpu;
 	struct engine_vcpu *v = (struct engine_vcpu *)cpu;
 
-	guest_code(g, g->code_off, NULL, g->code_len);
-	guest_code(g, c->code_off, c->code, c->code_len);
-	g->code_off = c->code_off;
-	g->code_len = c->code_len;
+	if (!guest_has_code(g, c)) {
+		guest_code(g, g->code_off, NULL, g->code_len);
+		guest_code(g, c->code_off, c->code, c->code_len);
+		g->code_off = c->code_off;
+		g->code_len = c->code_len;
+	}
 	if (g->ring0) {
 		guest_set_seg(cpu, VMM_SEG_CS, SEL_KCODE, 0, ~0u, 0xa09b);
 		guest_set_seg(cpu, VMM_SEG_SS, SEL_KDATA, 0, ~0u, 0xc093);
