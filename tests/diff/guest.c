@@ -317,7 +317,7 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 	struct engine_vm_config ec = { .cb = &guest_callbacks, .arg = g,
 		.ncpu = 1, .no_translate = !translate };
 	struct engine_vcpu *vcpu;
-	struct vm_object *obj = NULL;
+	struct vm_object *obj;
 	int error;
 
 	if (g == NULL)
@@ -331,11 +331,10 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 		error = vmspace_create(&vc, &g->vms);
 	if (error == 0)
 		error = vm_object_create_anon(MEMORY, &obj);
-	if (error == 0)
-		error = vm_map_insert(g->vms, 0, MEMORY, obj, 0, VMM_PROT_ALL,
-		    0);
-	if (obj != NULL)
-		vm_object_rele(obj); /* the map has its own reference */
+	if (error != 0)
+		return error;
+	error = vm_map_insert(g->vms, 0, MEMORY, obj, 0, VMM_PROT_ALL, 0);
+	vm_object_rele(obj);
 	for (unsigned i = 0; i < MEMORY / DIFF_PAGE && error == 0; i++)
 		error = vm_hold(g->vms, i * DIFF_PAGE, DIFF_PAGE, VMM_PROT_RW,
 		    &g->hold[i]);

@@ -84,15 +84,20 @@ mem_find(struct soft_cpu *cpu, gva_t va, unsigned n, int access, unsigned idx,
 	return r;
 }
 
+/* One access where the guest's is aligned; the buffer may not be. */
+typedef uint16_t mem_u16 __attribute__((aligned(1), may_alias));
+typedef uint32_t mem_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t mem_u64 __attribute__((aligned(1), may_alias));
+
 static inline void
 mem_copy(void *to, const void *from, unsigned n, uint64_t align)
 {
 	if (n == 8 && (align & 7) == 0) {
-		*(volatile uint64_t *)to = *(const volatile uint64_t *)from;
+		*(volatile mem_u64 *)to = *(const volatile mem_u64 *)from;
 	} else if (n == 4 && (align & 3) == 0) {
-		*(volatile uint32_t *)to = *(const volatile uint32_t *)from;
+		*(volatile mem_u32 *)to = *(const volatile mem_u32 *)from;
 	} else if (n == 2 && (align & 1) == 0) {
-		*(volatile uint16_t *)to = *(const volatile uint16_t *)from;
+		*(volatile mem_u16 *)to = *(const volatile mem_u16 *)from;
 	} else if (n == 1) {
 		*(volatile uint8_t *)to = *(const volatile uint8_t *)from;
 	} else {
