@@ -45,6 +45,7 @@ struct xl {
 	bool live, saved;  /* where the guest's flags are */
 	bool fpu;	   /* vector state is known to be live */
 	bool done;
+	bool last; /* the block has no room for another instruction */
 	unsigned ncold;
 	struct xl_cold cold[XL_COLD];
 	struct soft_insn ins[XL_INSNS];
@@ -728,6 +729,8 @@ xl_pop(struct xl *x)
 	return true;
 }
 
+static void xl_pushf(struct xl *x);
+
 static bool
 xl_stack(struct xl *x)
 {
@@ -746,6 +749,9 @@ xl_stack(struct xl *x)
 		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
 		emit_lea(o, x->is64, EMIT_SP, 5, (int)xl_word(x));
 		emit_mov(o, x->is64, 5, EMIT_S0);
+		return true;
+	case ZYDIS_MNEMONIC_PUSHFQ:
+		xl_pushf(x);
 		return true;
 	default:
 		return false;
@@ -866,6 +872,99 @@ xl_branch(struct xl *x)
 	}
 }
 
+/* --- system instructions ------------------------------------------------- */
+
+#define XL_CPL(x) (((x)->key & SOFT_KEY_CPL) >> 3)
+
+/* op dword gs:[off], imm32 (op: the reg field of opcode 81). Clobbers flags. */
+static void
+xl_gs_imm(struct xl *x, unsigned op, int32_t off, uint32_t imm)
+{
+	emit_gs(x->o, false, 0x81, op, off);
+	emit_4(x->o, imm);
+}
+
+/* cmp byte gs:[off], 0, and to the executor if it is not 0 */
+static void
+xl_exec_unless0(struct xl *x, int32_t off)
+{
+	struct xl_cold *c;
+
+	emit_gs(x->o, false, 0x80, 7, off);
+	emit_1(x->o, 0);
+	c = xl_cold(x, XL_C_SITE, CODE_S_EXEC);
+	emit_n(x->o, "\x0f\x85", 2);
+	c->from = x->o->pos;
+	emit_4(x->o, 0);
+}
+
+/*
+ * STI.  Where something waits, the executor does it, shadow and all.  Where
+ * nothing does, there is nothing for the shadow to hold back: a kick that
+ * comes later is seen after the next instruction at the soonest, because
+ * that one is in this block.
+ */
+static bool
+xl_sti(struct xl *x)
+{
+	if (x->page_off + 1 > VMM_PAGE_SIZE - 16 || x->last)
+		return false;
+	xl_clobber(x);
+	xl_exec_unless0(x, EMIT_CPU(event_check));
+	xl_exec_unless0(x, EMIT_CPU(nmi_check));
+	xl_gs_imm(x, 1, EMIT_CPU(rflags_sys), SOFT_FL_IF);
+	return true;
+}
+
+static void
+xl_pushf(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	xl_restore(x);
+	if (x->recipe == NULL)
+		xl_save(x);
+	emit_n(o, "\x9c\x41\x5e", 3);	   /* pushfq; pop r14 */
+	emit_n(o, "\x41\x81\xe6", 3); /* and r14d, imm32 */
+	emit_4(o, SOFT_FL_ARITH);
+	x->live = false;
+	emit_gs(o, false, 0x0b, EMIT_S1, EMIT_CPU(rflags_sys));
+	emit_n(o, "\x41\x81\xe6", 3);
+	emit_4(o, ~(SOFT_FL_RF | SOFT_FL_VM));
+	emit_gs_st(o, EMIT_S1, EMIT_CPU(scratch));
+	xl_push_check(x);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
+	xl_push_reg(x, EMIT_S1);
+}
+
+static bool
+xl_sys(struct xl *x)
+{
+	int32_t gs = EMIT_CPU(seg_base) + 8 * VMM_SEG_GS;
+
+	if (!x->is64 || XL_CPL(x) != 0)
+		return false;
+	switch (x->in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_CLI:
+		xl_clobber(x);
+		xl_gs_imm(x, 4, EMIT_CPU(rflags_sys), ~SOFT_FL_IF);
+		return true;
+	case ZYDIS_MNEMONIC_STI:
+		return xl_sti(x);
+	case ZYDIS_MNEMONIC_SWAPGS:
+		emit_gs_ld(x->o, EMIT_S1, gs);
+		emit_gs_ld(x->o, EMIT_S2, EMIT_CPU(kernel_gs_base));
+		emit_gs_st(x->o, EMIT_S1, EMIT_CPU(kernel_gs_base));
+		emit_gs_st(x->o, EMIT_S2, gs);
+		emit_gs_st(x->o, EMIT_S2, EMIT_CPU(seg) + (int32_t)
+		    (VMM_SEG_GS * sizeof(struct vmm_seg) +
+		    offsetof(struct vmm_seg, base)));
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* --- blocks ------------------------------------------------------------ */
 
 /* The first instruction replaces all flags before anything can look. */
@@ -970,6 +1069,8 @@ xl_insn(struct xl *x)
 	case SOFT_C_CALL:
 	case SOFT_C_RET:
 		return xl_branch(x);
+	case SOFT_C_SYS:
+		return xl_sys(x);
 	default:
 		return false;
 	}
@@ -1022,6 +1123,7 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 			break;
 		}
 		ncold = x->ncold;
+		x->last = n + 1 == limit;
 		if (!ok || !xl_insn(x)) {
 			KASSERT(o->pos == pos && x->ncold == ncold,
 			    "instruction given up halfway");
