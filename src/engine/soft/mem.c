@@ -307,9 +307,8 @@ soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap, const uint8_t **ptrp)
 		e->tag = tag;
 		e->gen = cpu->itlb_gen[cpu->cpl == 3];
 		if (leaf.shift > VMM_PAGE_SHIFT)
-			(void)(leaf.shift == 30 ?
-			    mmu_filter(cpu->tlb_large1g, gva >> 30, true) :
-			    mmu_filter(cpu->tlb_large4m, gva >> 22, true));
+			(void)mmu_filter(cpu->exec_large, gva >>
+			    (leaf.shift == 30 ? 30 : 22), true);
 		if (cpu->cpl != 3 && !leaf.global)
 			cpu->exec_local = true;
 		(void)mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT, true);

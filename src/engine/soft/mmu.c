@@ -84,7 +84,7 @@ mmu_exec_flush(struct soft_cpu *cpu, bool all)
 		cpu->itlb_gen[0]++;
 		cpu->exec_local = false;
 		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
-			cpu->exec_filter[i] = 0;
+			cpu->exec_filter[i] = cpu->exec_large[i] = 0;
 	}
 	soft_jc_flush(cpu, all);
 }
@@ -143,7 +143,6 @@ void
 soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
-	bool large = false;
 
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
@@ -153,17 +152,16 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 			mmu_tlb_drop(e);
 	}
 	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false)) {
-		large = true;
 		mmu_drop_large(cpu, gva, 22, (gva >> VMM_PAGE_SHIFT) &
 		    (SOFT_TLB_SIZE - 1) & ~1023u, 1024);
 	}
 	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false)) {
-		large = true;
 		mmu_drop_large(cpu, gva, 30, 0, SOFT_TLB_SIZE);
 	}
 	cpu->st.tlb_flush_page++;
-	if (large || mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT,
-	    false))
+	if (mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT, false) ||
+	    mmu_filter(cpu->exec_large, gva >> 22, false) ||
+	    mmu_filter(cpu->exec_large, gva >> 30, false))
 		mmu_exec_flush(cpu, true);
 }
 

@@ -252,6 +252,7 @@ struct soft_cpu {
 	} itlb[SOFT_ITLB_SIZE];
 	uint64_t itlb_gen[2]; /* of CPL < 3, and of CPL 3 */
 	uint64_t exec_filter[SOFT_FILTER_WORDS]; /* pages in itlb[] or jc[] */
+	uint64_t exec_large[SOFT_FILTER_WORDS]; /* large ones, 4 MB or 1 GB */
 	bool exec_local; /* CPL < 3 runs code in pages that are not global */
 	/* Nested translations, gpa page -> host page, for the guest walk;
 	 * dropped when the pmap's generation moves. */
