@@ -414,7 +414,8 @@ diff_allowed(const struct soft_insn *in, bool ring0)
 		/* Only what is undefined everywhere: the guest has fewer
 		 * extensions than the host, Zydis knows fewer.  Whether UD0
 		 * and UD1 fetch a ModRM byte differs. */
-		return in->zi.mnemonic == ZYDIS_MNEMONIC_UD2;
+		return in->zi.mnemonic == ZYDIS_MNEMONIC_UD2 ||
+		    in->zi.mnemonic == ZYDIS_MNEMONIC_NOP;
 	}
 	if (gen_forbidden(in))
 		return false;

@@ -10,7 +10,8 @@
  * The set of instructions that exist for the guest is an allow-list of Zydis'
  * ISA sets, isa_ok[].  What is not in it raises #UD even where the host has
  * it (AVX-512, TSX, CET...), as our CPUID says.  An instruction in the list
- * that the host lacks raises #UD by itself when it runs natively.
+ * that the host lacks raises #UD by itself when it runs natively, but for
+ * integer instructions, which the translator takes to be there.
  *
  * Every mask errs to the safe side: a register that is only partly or perhaps
  * written counts as read too; a flag counts as written only where its value
@@ -26,7 +27,9 @@
 enum decode_mode { DECODE_64, DECODE_32, DECODE_16, DECODE_MODES };
 
 static ZydisDecoder decode_zydis[DECODE_MODES];
-static bool decode_amd; /* C: constant once initialised */
+/* C: constant once initialised */
+static bool decode_amd;
+static bool decode_bmi1, decode_bmi2;
 static pthread_once_t decode_once = PTHREAD_ONCE_INIT;
 
 #define M(x) [ZYDIS_MNEMONIC_##x]
@@ -158,6 +161,10 @@ decode_init(void)
 	 * ignores it.  The guest sees the host's vendor. */
 	decode_amd = __get_cpuid(0, &a, &b, &c, &d) != 0 &&
 	    (b == signature_AMD_ebx || b == 0x6f677948 /* Hygo(nGenuine) */);
+	if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) {
+		decode_bmi1 = (b & bit_BMI) != 0;
+		decode_bmi2 = (b & bit_BMI2) != 0;
+	}
 	for (int i = 0; i < DECODE_MODES; i++) {
 		ZydisDecoder *z = &decode_zydis[i];
 		ZyanStatus st;
@@ -386,6 +393,12 @@ decode_fixup(struct soft_insn *in)
 
 	switch (in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_NOP:
+		in->mem_access = 0;
+		/* PREFETCH of a register: undefined for AMD. */
+		if (decode_amd && in->zi.opcode == 0x0d &&
+		    in->zi.opcode_map == ZYDIS_OPCODE_MAP_0F && in->memop < 0)
+			in->cls = SOFT_C_UD;
+		break;
 	case ZYDIS_MNEMONIC_PREFETCH:
 	case ZYDIS_MNEMONIC_PREFETCHW:
 	case ZYDIS_MNEMONIC_PREFETCHWT1:
@@ -494,6 +507,11 @@ decode_classify(const ZydisDecodedInstruction *zi)
 		return c & ~CLASS_SET;
 	if (zi->meta.category == ZYDIS_CATEGORY_STRINGOP)
 		return SOFT_C_STRING;
+	/* The translator relies on integer instructions to exist. */
+	if (zi->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX &&
+	    ((zi->meta.isa_set == ZYDIS_ISA_SET_BMI1 && !decode_bmi1) ||
+	    (zi->meta.isa_set == ZYDIS_ISA_SET_BMI2 && !decode_bmi2)))
+		return SOFT_C_UD;
 	return decode_isa_ok[zi->meta.isa_set] ? SOFT_C_NATIVE : SOFT_C_UD;
 }
 
