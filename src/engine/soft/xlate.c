@@ -518,19 +518,44 @@ xl_lea(struct xl *x)
 	return true;
 }
 
-/* May the host raise a signal at it, the operand's address being good? */
+/*
+ * May the host raise a signal at it, the operand's address being good?  A list
+ * of those that surely do not: an instruction that the decoder takes and this
+ * host does not (a hint with a register operand, say) must not end the process.
+ */
 static bool
 xl_may_fault(const struct soft_insn *in)
 {
-	if (in->fpu || in->sse || in->avx)
+	if (in->fpu || in->sse || in->avx || in->lock)
 		return true;
-	switch (in->zi.meta.isa_ext) {
-	case ZYDIS_ISA_EXT_BASE:
-		return in->zi.mnemonic == ZYDIS_MNEMONIC_DIV ||
-		    in->zi.mnemonic == ZYDIS_MNEMONIC_IDIV;
-	case ZYDIS_ISA_EXT_BMI1:
-	case ZYDIS_ISA_EXT_BMI2:
-	case ZYDIS_ISA_EXT_LZCNT:
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_MOV: case ZYDIS_MNEMONIC_MOVZX: case ZYDIS_MNEMONIC_MOVSX:
+	case ZYDIS_MNEMONIC_MOVSXD: case ZYDIS_MNEMONIC_ADD: case ZYDIS_MNEMONIC_ADC:
+	case ZYDIS_MNEMONIC_SUB: case ZYDIS_MNEMONIC_SBB: case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_TEST: case ZYDIS_MNEMONIC_AND: case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR: case ZYDIS_MNEMONIC_NOT: case ZYDIS_MNEMONIC_NEG:
+	case ZYDIS_MNEMONIC_INC: case ZYDIS_MNEMONIC_DEC: case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR: case ZYDIS_MNEMONIC_SAR: case ZYDIS_MNEMONIC_ROL:
+	case ZYDIS_MNEMONIC_ROR: case ZYDIS_MNEMONIC_RCL: case ZYDIS_MNEMONIC_RCR:
+	case ZYDIS_MNEMONIC_SHLD: case ZYDIS_MNEMONIC_SHRD: case ZYDIS_MNEMONIC_IMUL:
+	case ZYDIS_MNEMONIC_MUL: case ZYDIS_MNEMONIC_BT: case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR: case ZYDIS_MNEMONIC_BTC: case ZYDIS_MNEMONIC_BSF:
+	case ZYDIS_MNEMONIC_BSR: case ZYDIS_MNEMONIC_BSWAP: case ZYDIS_MNEMONIC_XCHG:
+	case ZYDIS_MNEMONIC_XADD: case ZYDIS_MNEMONIC_CMPXCHG: case ZYDIS_MNEMONIC_CBW:
+	case ZYDIS_MNEMONIC_CWDE: case ZYDIS_MNEMONIC_CDQE: case ZYDIS_MNEMONIC_CWD:
+	case ZYDIS_MNEMONIC_CDQ: case ZYDIS_MNEMONIC_CQO: case ZYDIS_MNEMONIC_CLC:
+	case ZYDIS_MNEMONIC_STC: case ZYDIS_MNEMONIC_CMC: case ZYDIS_MNEMONIC_LAHF:
+	case ZYDIS_MNEMONIC_SAHF: case ZYDIS_MNEMONIC_CMOVO: case ZYDIS_MNEMONIC_SETO:
+	case ZYDIS_MNEMONIC_CMOVNO: case ZYDIS_MNEMONIC_SETNO: case ZYDIS_MNEMONIC_CMOVB:
+	case ZYDIS_MNEMONIC_SETB: case ZYDIS_MNEMONIC_CMOVNB: case ZYDIS_MNEMONIC_SETNB:
+	case ZYDIS_MNEMONIC_CMOVZ: case ZYDIS_MNEMONIC_SETZ: case ZYDIS_MNEMONIC_CMOVNZ:
+	case ZYDIS_MNEMONIC_SETNZ: case ZYDIS_MNEMONIC_CMOVBE: case ZYDIS_MNEMONIC_SETBE:
+	case ZYDIS_MNEMONIC_CMOVNBE: case ZYDIS_MNEMONIC_SETNBE: case ZYDIS_MNEMONIC_CMOVS:
+	case ZYDIS_MNEMONIC_SETS: case ZYDIS_MNEMONIC_CMOVNS: case ZYDIS_MNEMONIC_SETNS:
+	case ZYDIS_MNEMONIC_CMOVP: case ZYDIS_MNEMONIC_SETP: case ZYDIS_MNEMONIC_CMOVNP:
+	case ZYDIS_MNEMONIC_SETNP: case ZYDIS_MNEMONIC_CMOVL: case ZYDIS_MNEMONIC_SETL:
+	case ZYDIS_MNEMONIC_CMOVNL: case ZYDIS_MNEMONIC_SETNL: case ZYDIS_MNEMONIC_CMOVLE:
+	case ZYDIS_MNEMONIC_SETLE: case ZYDIS_MNEMONIC_CMOVNLE: case ZYDIS_MNEMONIC_SETNLE:
 		return false;
 	default:
 		return true;
