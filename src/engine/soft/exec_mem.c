@@ -191,6 +191,7 @@ exec_thunk_slow(struct soft_cpu *cpu, struct exec_op *x, gva_t la, unsigned n)
 			return exec_thunk_cross(cpu, x, la, n, p);
 		if (ret != SOFT_SLOW)
 			return ret;
+		ret = SOFT_OK; /* by soft_read() and soft_write() */
 	}
 	if (access & VMM_PROT_READ)
 		ret = soft_read(cpu, la, b, n, false);

@@ -69,10 +69,14 @@ mem_find(struct soft_cpu *cpu, gva_t va, unsigned n, int access, unsigned idx,
 		p->host = e->addend + va;
 		return SOFT_OK;
 	}
+	if (r == MMU_DEVICE) {
+		p->host = 0;
+		return SOFT_OK;
+	}
 	if (r != SOFT_SLOW)
 		return r;
-	/* Device memory, or a page of code: the second has a host address
-	 * for writing too, if the nested tables agree. */
+	/* A page of code: it has a host address for writing all the same, if
+	 * the nested tables agree. */
 	do
 		r = mmu_nested(cpu, p->gpa, access, &p->host, &nw);
 	while (r == MMU_AGAIN);
@@ -176,7 +180,7 @@ mem_move(struct soft_cpu *cpu, gva_t va, uint8_t *buf, unsigned n, bool write,
 {
 	int access = write ? VMM_PROT_WRITE : VMM_PROT_READ;
 	struct mem_part a, b;
-	uint64_t seq;
+	uint64_t aseq, bseq;
 	unsigned first;
 	gva_t next;
 	int r;
@@ -200,15 +204,25 @@ mem_move(struct soft_cpu *cpu, gva_t va, uint8_t *buf, unsigned n, bool write,
 	next = va + first;
 	if (!soft_long(cpu))
 		next &= 0xffffffff;
-	do {
-		r = mem_find(cpu, va, first, access, idx, &a);
-		if (r != SOFT_OK)
-			return r;
-		seq = cpu->pmap_seq;
-		r = mem_find(cpu, next, n - first, access, idx, &b);
-		if (r != SOFT_OK)
-			return r;
-	} while (seq != cpu->pmap_seq);
+	r = mem_find(cpu, va, first, access, idx, &a);
+	if (r != SOFT_OK)
+		return r;
+	aseq = cpu->pmap_seq;
+	r = mem_find(cpu, next, n - first, access, idx, &b);
+	bseq = cpu->pmap_seq;
+	/* Only pointers age; finding a device always calls upward. */
+	while (r == SOFT_OK && ((a.host != 0 && aseq != cpu->pmap_seq) ||
+	    (b.host != 0 && bseq != cpu->pmap_seq))) {
+		if (a.host != 0 && aseq != cpu->pmap_seq) {
+			r = mem_find(cpu, va, first, access, idx, &a);
+			aseq = cpu->pmap_seq;
+		} else {
+			r = mem_find(cpu, next, n - first, access, idx, &b);
+			bseq = cpu->pmap_seq;
+		}
+	}
+	if (r != SOFT_OK)
+		return r;
 	/* Memory before devices: a callback makes host pointers stale. */
 	if (a.host == 0 && b.host != 0) {
 		r = mem_part_move(cpu, &b, buf + first, write);

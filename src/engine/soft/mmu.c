@@ -617,7 +617,7 @@ mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
 	} while (r == MMU_AGAIN);
 	*gpap = leaf.gpa;
 	if (r != SOFT_OK)
-		return r;
+		return r == SOFT_SLOW ? MMU_DEVICE : r;
 	info = leaf.gpa & ~VMM_PAGE_MASK;
 	if (leaf.global)
 		info |= SOFT_TLB_I_GLOBAL;
@@ -648,9 +648,11 @@ int
 soft_tlb_fill(struct soft_cpu *cpu, gva_t va, unsigned n, int access)
 {
 	gpa_t gpa;
+	int r;
 
 	/* What the executor must look at more closely. */
 	if ((va & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE || !soft_canonical(va))
 		return SOFT_SLOW;
-	return mmu_fill(cpu, va, access, cpu->mmuidx, &gpa);
+	r = mmu_fill(cpu, va, access, cpu->mmuidx, &gpa);
+	return r == MMU_DEVICE ? SOFT_SLOW : r;
 }

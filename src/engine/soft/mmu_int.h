@@ -11,6 +11,8 @@
 
 /* Internal result: something moved under the walk, start it anew. */
 #define MMU_AGAIN 16
+/* Internal result: no memory there for this access. */
+#define MMU_DEVICE 17
 
 #define MMU_P 0x1ul
 #define MMU_RW 0x2ul
@@ -50,7 +52,8 @@ int mmu_walk(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
  */
 int mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
     bool *wp);
-/* soft_tlb_fill for any mmu index; SOFT_SLOW leaves the gpa in *gpap. */
+/* soft_tlb_fill for any mmu index; the gpa in *gpap.
+ * => as it, and MMU_DEVICE */
 int mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
     gpa_t *gpap);
 

@@ -8,9 +8,10 @@
  * side effect, the read half of a read-modify-write, the first piece of a
  * misaligned access), every access done by the current instruction is noted,
  * and a re-run takes it from the notes.  The current instruction is known by
- * its rip and by the executor's count of instructions; soft_step_one() moves
- * the notes to the new count of a re-run.  A REP string instruction that has
- * made progress skips the notes of iterations that are over.
+ * its rip, by the executor's count of instructions (soft_step_one() moves the
+ * notes to the new count of a re-run), and by the registers that tell one
+ * iteration of a REP string instruction from the next; nothing else changes
+ * those before it is complete.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -37,27 +38,28 @@ static bool
 replay_current(const struct soft_cpu *cpu)
 {
 	return cpu->replay_rip == cpu->rip &&
-	    cpu->replay_exec == cpu->st.exec;
+	    cpu->replay_exec == cpu->st.exec &&
+	    cpu->replay_reg[0] == cpu->gpr[VMM_REG_RCX] &&
+	    cpu->replay_reg[1] == cpu->gpr[VMM_REG_RSI] &&
+	    cpu->replay_reg[2] == cpu->gpr[VMM_REG_RDI];
 }
 
 static bool
 replay_find(struct soft_cpu *cpu, uint8_t kind, uint64_t addr, unsigned n,
     bool write, uint64_t *datap)
 {
+	const struct soft_replay *p;
+
 	if (cpu->replay_pos >= cpu->replay_n || !replay_current(cpu))
 		return false;
-	for (uint32_t i = cpu->replay_pos; i < cpu->replay_n; i++) {
-		const struct soft_replay *p = &cpu->replay[i];
-
-		if (p->kind != kind || p->addr != addr || p->bytes != n ||
-		    p->write != write)
-			continue;
-		if (!write)
-			*datap = p->data;
-		cpu->replay_pos = i + 1;
-		return true;
-	}
-	return false;
+	p = &cpu->replay[cpu->replay_pos];
+	if (p->kind != kind || p->addr != addr || p->bytes != n ||
+	    p->write != write)
+		return false;
+	if (!write)
+		*datap = p->data;
+	cpu->replay_pos++;
+	return true;
 }
 
 static void
@@ -68,13 +70,13 @@ replay_note(struct soft_cpu *cpu, uint8_t kind, uint64_t addr, unsigned n,
 		cpu->replay_n = 0;
 		cpu->replay_rip = cpu->rip;
 		cpu->replay_exec = cpu->st.exec;
+		cpu->replay_reg[0] = cpu->gpr[VMM_REG_RCX];
+		cpu->replay_reg[1] = cpu->gpr[VMM_REG_RSI];
+		cpu->replay_reg[2] = cpu->gpr[VMM_REG_RDI];
 	}
-	if (cpu->replay_n == SOFT_REPLAY_MAX) {
-		/* A long REP: its oldest iterations are over. */
-		for (uint32_t i = 1; i < SOFT_REPLAY_MAX; i++)
-			cpu->replay[i - 1] = cpu->replay[i];
-		cpu->replay_n--;
-	}
+	/* More than any instruction makes: begin anew rather than overrun. */
+	if (cpu->replay_n == SOFT_REPLAY_MAX)
+		cpu->replay_n = 0;
 	cpu->replay[cpu->replay_n++] = (struct soft_replay){ .kind = kind,
 		.bytes = (uint8_t)n, .write = write, .addr = addr,
 		.data = data };

@@ -108,7 +108,7 @@ struct soft_block;
 #define SOFT_ITLB_SIZE 256u
 #define SOFT_NTLB_SIZE 1024u
 #define SOFT_FILTER_WORDS 64u
-#define SOFT_REPLAY_MAX 16u
+#define SOFT_REPLAY_MAX 128u /* XSAVE in pieces of 8 bytes */
 
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
 struct soft_jc_entry {
@@ -189,6 +189,7 @@ struct soft_cpu {
 	uint32_t replay_n;   /* valid entries */
 	uint32_t replay_pos; /* next to be looked at by a re-run */
 	uint64_t replay_rip;
+	uint64_t replay_reg[3]; /* RCX, RSI, RDI: which iteration of a REP */
 	uint64_t replay_exec; /* st.exec of the instruction, see replay.c */
 	bool exit_pending;   /* cpu->exit waits for its answer */
 	bool replay_armed;   /* the next instruction is a re-run: no event may
