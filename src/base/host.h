@@ -23,8 +23,9 @@ extern char *host_dmap_base;
 
 int host_dmap_init(void) BASE_MUST_CHECK;
 
-/* Reserves len bytes (2 MB multiple, 2 MB aligned) of the direct map as
- * zero-filled private memory that costs nothing until touched. */
+/* Reserves len bytes (2 MB multiple, 2 MB aligned; from 1 GB on, 1 GB aligned)
+ * of the direct map as zero-filled private memory that costs nothing until
+ * touched. */
 int host_dmap_alloc(uint64_t len, uint64_t *hpap) BASE_MUST_CHECK;
 /* The same on a file; shared with whoever maps it. */
 int host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len,
@@ -33,8 +34,22 @@ void host_dmap_free(uint64_t hpa, uint64_t len);
 /* Gives pages back to the host; they read as zeros again. */
 int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
 
+/* Asks for 2 MB host pages behind a 2 MB multiple that is in use throughout;
+ * contents stay.  A hint. */
+void host_dmap_collapse(uint64_t hpa, uint64_t len);
+
 /* Whether core dumps of the process contain the range; by default they do. */
 void host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore);
+
+/* Swap storage: a file without a name in dir. => a handle, or -errno */
+int host_swap_open(const char *dir) BASE_MUST_CHECK;
+void host_swap_close(int swap);
+/* npages pages from ptr[0..npages) to off, or back. => 0, or -errno: nothing
+ * may be relied upon */
+int host_swap_write(int swap, void *const *ptr, unsigned npages,
+    uint64_t off) BASE_MUST_CHECK;
+int host_swap_read(int swap, void *ptr, unsigned npages,
+    uint64_t off) BASE_MUST_CHECK;
 
 void *host_alloc(size_t size) BASE_MUST_CHECK; /* zeroed; NULL: none */
 void host_free(void *p);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The host seam on Linux, in user space. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "base/host.h"
 #include "base/lock.h"
@@ -16,6 +19,8 @@
 #define HOST_DMAP_MIN (1ul << 34)
 #define HOST_DMAP_ALIGN (1ul << 30)
 #define HOST_2M (2ul << 20)
+#define HOST_PAGE 4096ul
+#define HOST_IOV 64
 
 char *host_dmap_base;
 
@@ -63,18 +68,51 @@ host_dmap_init(void)
 	return host_dmap_error;
 }
 
+/* Puts a range back; joins it with its neighbours. */
+static void
+host_dmap_give(uint64_t hpa, uint64_t len)
+{
+	struct host_range **rp, *r, *n, *prev = NULL;
+
+	n = host_alloc(sizeof(*n));
+	if (n == NULL)
+		return; /* address space only */
+	n->hpa = hpa;
+	n->len = len;
+	lock_acquire(&host_dmap_lock);
+	for (rp = &host_free_list; (r = *rp) != NULL && r->hpa < hpa; rp = &r->next)
+		prev = r;
+	n->next = r;
+	*rp = n;
+	if (r != NULL && hpa + len == r->hpa) {
+		n->len += r->len;
+		n->next = r->next;
+		host_free(r);
+	}
+	if (prev != NULL && prev->hpa + prev->len == hpa) {
+		prev->len += n->len;
+		prev->next = n->next;
+		host_free(n);
+	}
+	lock_release(&host_dmap_lock);
+}
+
 static int
 host_dmap_take(uint64_t len, uint64_t *hpap)
 {
+	uint64_t align = len >= HOST_DMAP_ALIGN ? HOST_DMAP_ALIGN : HOST_2M;
 	struct host_range **rp, *r;
+	uint64_t start = 0, skip = 0;
 
 	lock_acquire(&host_dmap_lock);
 	for (rp = &host_free_list; (r = *rp) != NULL; rp = &r->next) {
-		if (r->len < len)
+		start = r->hpa;
+		skip = base_roundup(start, align) - start;
+		if (r->len < skip + len)
 			continue;
-		*hpap = r->hpa;
-		r->hpa += len;
-		r->len -= len;
+		*hpap = start + skip;
+		r->hpa += skip + len;
+		r->len -= skip + len;
 		if (r->len == 0) {
 			*rp = r->next;
 			host_free(r);
@@ -82,6 +120,8 @@ host_dmap_take(uint64_t len, uint64_t *hpap)
 		break;
 	}
 	lock_release(&host_dmap_lock);
+	if (r != NULL && skip != 0)
+		host_dmap_give(start, skip);
 	return r == NULL ? -ENOMEM : 0;
 }
 
@@ -127,22 +167,10 @@ host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len, uint64_t *hpap)
 void
 host_dmap_free(uint64_t hpa, uint64_t len)
 {
-	struct host_range **rp, *r, *n;
-
 	len = base_roundup(len, HOST_2M);
 	(void)mmap(PHYS_TO_DMAP(hpa), len, PROT_NONE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	n = host_alloc(sizeof(*n));
-	if (n == NULL)
-		return; /* address space only */
-	n->hpa = hpa;
-	n->len = len;
-	lock_acquire(&host_dmap_lock);
-	for (rp = &host_free_list; (r = *rp) != NULL && r->hpa < hpa; rp = &r->next)
-		;
-	n->next = r;
-	*rp = n;
-	lock_release(&host_dmap_lock);
+	host_dmap_give(hpa, len);
 }
 
 int
@@ -156,6 +184,75 @@ host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore)
 {
 	(void)madvise(PHYS_TO_DMAP(hpa), len,
 	    incore ? MADV_DODUMP : MADV_DONTDUMP);
+}
+
+void
+host_dmap_collapse(uint64_t hpa, uint64_t len)
+{
+	void *p = PHYS_TO_DMAP(hpa);
+
+	/* the range stays marked against huge pages: once it is sparse again,
+	 * a touch must cost 4 KB */
+	if (madvise(p, len, MADV_HUGEPAGE) != 0)
+		return;
+#ifdef MADV_COLLAPSE
+	(void)madvise(p, len, MADV_COLLAPSE);
+#endif
+	(void)madvise(p, len, MADV_NOHUGEPAGE);
+}
+
+int
+host_swap_open(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
+void
+host_swap_close(int swap)
+{
+	close(swap);
+}
+
+int
+host_swap_write(int swap, void *const *ptr, unsigned npages, uint64_t off)
+{
+	struct iovec iov[HOST_IOV];
+	unsigned done = 0;
+
+	while (done < npages) {
+		unsigned n = base_min(npages - done, HOST_IOV);
+		ssize_t r;
+
+		for (unsigned i = 0; i < n; i++)
+			iov[i] = (struct iovec) { ptr[done + i], HOST_PAGE };
+		r = pwritev(swap, iov, (int)n, (off_t)(off + done * HOST_PAGE));
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < (ssize_t)HOST_PAGE)
+			return r < 0 ? -errno : -ENOSPC;
+		done += (unsigned)((size_t)r / HOST_PAGE); /* a part again */
+	}
+	return 0;
+}
+
+int
+host_swap_read(int swap, void *ptr, unsigned npages, uint64_t off)
+{
+	size_t len = npages * HOST_PAGE, done = 0;
+
+	while (done < len) {
+		ssize_t r = pread(swap, (char *)ptr + done, len - done,
+		    (off_t)(off + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -EIO;
+		done += (size_t)r;
+	}
+	return 0;
 }
 
 void *

@@ -94,7 +94,8 @@ api_create_machine(struct vmm *vmm, const struct vmm_config *cfg)
 	struct machine_config mc = {
 		.name = vmm->name,
 		.ncpu = cfg->ncpu,
-		.pmap_flags = PMAP_F_2M | PMAP_F_1G,
+		.pmap_flags = PMAP_F_2M | PMAP_F_1G |
+		    PMAP_F_EXEC_ONLY,
 		.code_cache = cfg->code_cache,
 		.perf_map = cfg->perf_map,
 		.no_translate = (cfg->flags & VMM_CONFIG_NO_TRANSLATE) != 0,

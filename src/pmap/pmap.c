@@ -1,101 +1,102 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Nested page tables: enter, remove, protect, walk, invalidate.
+ * Nested page tables: create, enter, remove, protect, accessed and dirty bits.
  *
  * Four levels, 48-bit gpa.  Table pages lie in the direct map, so that an
  * entry's address field is an hpa like any other.  Writers hold pm->lock;
  * walkers hold nothing: entries are single 64-bit words, written with
  * compare-and-swap where a walker may set A or D at the same time.
  *
- * PMAP-1  Every non-leaf entry points at a table page of this pmap.
- * PMAP-2  EPT: no entry has W without R (a misconfiguration, SDM 29.3.3.1).
- * PMAP-3  A table page is freed only with the pmap: walkers need no lock.
+ * PMAP-1  An entry that maps nothing is 0.  Every non-leaf entry points at the
+ *         table that its side word names, and the count there is right.
+ * PMAP-2  What the walker reads is legal: EPT never W without R, nor X without
+ *         R unless the walker takes that; emulated A/D: derived (pte.h).
+ * PMAP-3  A table page is freed only with the pmap: walkers need no lock.  A
+ *         table that a large leaf replaced stays its spare.
  * PMAP-4  After pmap_invalidate() returns, no vCPU uses a translation that
  *         was removed before it was called (tests/spin/inval.pml).
+ * PMAP-5  A large leaf that may be written is dirty: nothing within it can
+ *         become dirty unseen.
+ * PMAP-6  Statistics agree with the tables.
+ *
+ * There is no reverse map here: vm finds the mappings of a page by its object
+ * (vm_object.c).
  */
-#include "pmap/pmap.h"
-
 #include <errno.h>
 #include <string.h>
 
 #include "base/host.h"
-#include "base/lock.h"
+#include "pmap/pmap_int.h"
 
-#define PMAP_ADDR 0x000ffffffffff000ul
 #define PMAP_CHUNK (2ul << 20) /* table pages come in chunks of this */
 
-struct pmap_format {
-	uint64_t read, write, exec, noexec; /* noexec: inverted sense (NX) */
-	uint64_t accessed, dirty, large;
-	uint64_t table; /* bits of a non-leaf entry */
-	uint64_t leaf;	/* bits of every leaf: memory type */
-};
+/* EPT leaves: write-back, and the guest's PAT ignored. */
+#define PMAP_EPT_WB (6ul << 3 | 1ul << 6)
 
-static const struct pmap_format pmap_formats[] = {
+static const struct pte_format pmap_formats[2][2] = {
 	[PMAP_PT_EPT] = {
-		.read = 1, .write = 2, .exec = 4,
-		.accessed = 1 << 8, .dirty = 1 << 9, .large = 1 << 7,
-		.table = 7, .leaf = 6 << 3 | 1 << 6 /* WB, ignore PAT */,
+		{ .read = 1, .write = 2, .exec = 4, .accessed = 1 << 8,
+		    .dirty = 1 << 9, .present = 7, .table = 7 | 1 << 8,
+		    .leaf = PMAP_EPT_WB },
+		{ .read = PTE_EMUL_V, .write = PTE_EMUL_W, .exec = PTE_EMUL_X,
+		    .accessed = 1, .dirty = PTE_EMUL_D, .present = 7,
+		    .table = 7, .leaf = PMAP_EPT_WB, .emul = true },
 	},
 	[PMAP_PT_X86] = {
-		.read = 1, .write = 2, .noexec = 1ul << 63,
-		.accessed = 1 << 5, .dirty = 1 << 6, .large = 1 << 7,
-		.table = 7, .leaf = 4 /* user */,
+		{ .read = 1, .write = 2, .noexec = 1ul << 63,
+		    .accessed = 1 << 5, .dirty = 1 << 6, .present = 1,
+		    .table = 7 | 1 << 5, .leaf = 4, .x86 = true },
+		{ .read = PTE_EMUL_V, .write = PTE_EMUL_W,
+		    .noexec = 1ul << 63, .accessed = 1, .dirty = PTE_EMUL_D,
+		    .present = 1, .table = 7 | 1 << 5, .leaf = 4,
+		    .emul = true, .x86 = true },
 	},
-};
-
-struct pmap_vcpu {
-	_Atomic bool active;
-	_Atomic uint64_t acked;
-} __attribute__((aligned(64)));
-
-struct pmap {
-	const struct pmap_format *f; /* C */
-	enum pmap_type type;
-	unsigned flags;
-	_Atomic uint64_t *root;
-	const struct pmap_callbacks *cb;
-	void *arg;
-	_Atomic uint64_t gen;
-	struct pmap_vcpu vcpu[VMM_MAXCPU];
-	struct lock lock;
-	/* L: pm->lock */
-	uint64_t *chunk; /* L: hpa of chunks of table pages */
-	unsigned nchunk, capchunk; /* L */
-	uint64_t next, left; /* L: next table page, and how many are left */
-	struct pmap_stats st; /* L, but for kicks */
 };
 
 static int
-pmap_table_alloc(struct pmap *pm, uint64_t *hpap)
+pmap_chunk_add(struct pmap *pm) LOCK_REQUIRES(&pm->lock)
 {
-	if (pm->left == 0) {
-		uint64_t hpa;
-		int error;
+	uint64_t hpa;
+	int error;
 
-		if (pm->nchunk == pm->capchunk) {
-			unsigned cap = pm->capchunk == 0 ? 16 : pm->capchunk * 2;
-			uint64_t *n = host_alloc(cap * sizeof(*n));
+	if (pm->nchunk == pm->capchunk) {
+		unsigned cap = pm->capchunk == 0 ? 16 : pm->capchunk * 2;
+		uint64_t *n = host_alloc(cap * sizeof(*n));
 
-			if (n == NULL)
-				return -ENOMEM;
-			if (pm->nchunk != 0)
-				memcpy(n, pm->chunk, pm->nchunk * sizeof(*n));
-			host_free(pm->chunk);
-			pm->chunk = n;
-			pm->capchunk = cap;
-		}
-		error = host_dmap_alloc(PMAP_CHUNK, &hpa);
+		if (n == NULL)
+			return -ENOMEM;
+		if (pm->nchunk != 0)
+			memcpy(n, pm->chunk, pm->nchunk * sizeof(*n));
+		host_free(pm->chunk);
+		pm->chunk = n;
+		pm->capchunk = cap;
+	}
+	error = host_dmap_alloc(PMAP_CHUNK, &hpa);
+	if (error != 0)
+		return error;
+	pm->chunk[pm->nchunk++] = hpa;
+	pm->next = hpa;
+	pm->left = PMAP_CHUNK / VMM_PAGE_SIZE;
+	return 0;
+}
+
+/* A table of that level, with its side page from level 2 on; zeros. */
+static int
+pmap_table_alloc(struct pmap *pm, unsigned level, uint64_t *hpap)
+    LOCK_REQUIRES(&pm->lock)
+{
+	unsigned n = level > 1 ? 2 : 1;
+
+	if (pm->left < n) {
+		int error = pmap_chunk_add(pm);
+
 		if (error != 0)
 			return error;
-		pm->chunk[pm->nchunk++] = hpa;
-		pm->next = hpa;
-		pm->left = PMAP_CHUNK / VMM_PAGE_SIZE;
 	}
 	*hpap = pm->next;
-	pm->next += VMM_PAGE_SIZE;
-	pm->left--;
-	pm->st.pt_pages++;
+	pm->next += n * VMM_PAGE_SIZE;
+	pm->left -= n;
+	pm->st.pt_pages += n;
 	return 0;
 }
 
@@ -109,19 +110,20 @@ pmap_create(enum pmap_type type, unsigned flags, const struct pmap_callbacks *cb
 
 	if (type != PMAP_PT_EPT && type != PMAP_PT_X86)
 		return -EINVAL;
-	if ((flags & PMAP_F_AD_EMUL) != 0)
-		return -ENOTSUP;
 	pm = host_alloc(sizeof(*pm));
 	if (pm == NULL)
 		return -ENOMEM;
-	pm->f = &pmap_formats[type];
-	pm->type = type;
+	if ((flags & PMAP_F_AD_EMUL) != 0)
+		flags &= ~(unsigned)PMAP_F_EXEC_ONLY;
+	pm->f = pmap_formats[type][(flags & PMAP_F_AD_EMUL) != 0];
 	pm->flags = flags;
 	pm->cb = cb;
 	pm->arg = arg;
 	atomic_init(&pm->gen, 1);
 	lock_init(&pm->lock, "pmap", LOCK_RANK_PMAP);
-	error = pmap_table_alloc(pm, &root);
+	lock_acquire(&pm->lock);
+	error = pmap_table_alloc(pm, PMAP_ROOT_LEVEL, &root);
+	lock_release(&pm->lock);
 	if (error != 0) {
 		pmap_destroy(pm);
 		return error;
@@ -141,131 +143,386 @@ pmap_destroy(struct pmap *pm)
 	host_free(pm);
 }
 
-static _Atomic uint64_t *
-pmap_leaf(const struct pmap *pm, gpa_t gpa)
+/*
+ * The entry of the leaf that maps gpa, or where it would stand.
+ * => its level in *levelp, its table in *tablep; NULL: a table is missing
+ */
+static pmap_table_t *
+pmap_find(const struct pmap *pm, gpa_t gpa, unsigned *levelp,
+    pmap_table_t **tablep)
 {
-	_Atomic uint64_t *t = pm->root;
+	pmap_table_t *t = pm->root, *ep;
+	unsigned level = PMAP_ROOT_LEVEL;
 	uint64_t e;
 
-	for (int shift = 39; shift > 12; shift -= 9) {
-		e = atomic_load_explicit(&t[(gpa >> shift) & 511],
-		    memory_order_acquire);
-		if ((e & 7) == 0)
+	for (;; level--) {
+		ep = &t[PMAP_INDEX(gpa, level)];
+		e = pmap_get(ep);
+		if (level == 1 || (e != 0 && !pmap_is_table(level, e)))
+			break;
+		if (e == 0) {
+			*levelp = level;
 			return NULL;
-		t = PHYS_TO_DMAP(e & PMAP_ADDR);
+		}
+		t = PHYS_TO_DMAP(e & PTE_ADDR);
 	}
-	return &t[(gpa >> 12) & 511];
+	*levelp = level;
+	if (tablep != NULL)
+		*tablep = t;
+	return ep;
+}
+
+/* The 4 KB entry of gpa and the side word of its table; makes tables. */
+static int
+pmap_grow(struct pmap *pm, gpa_t gpa, pmap_table_t **epp, uint64_t **sidep)
+    LOCK_REQUIRES(&pm->lock)
+{
+	pmap_table_t *t = pm->root;
+
+	for (unsigned level = PMAP_ROOT_LEVEL; level > 1; level--) {
+		pmap_table_t *ep = &t[PMAP_INDEX(gpa, level)];
+		uint64_t e = pmap_get(ep), *side;
+
+		side = &pmap_side(t)[PMAP_INDEX(gpa, level)];
+		if (e != 0 && !pmap_is_table(level, e)) {
+			pmap_demote(pm, t, gpa, level);
+			e = pmap_get(ep);
+		}
+		if (e == 0) {
+			if (*side == 0) {
+				int error = pmap_table_alloc(pm, level - 1, side);
+
+				if (error != 0)
+					return error;
+			}
+			e = (*side & PTE_ADDR) | pm->f.table;
+			atomic_store_explicit(ep, e, memory_order_release);
+			if (level < PMAP_ROOT_LEVEL)
+				++*(*sidep);
+		}
+		*sidep = side;
+		t = PHYS_TO_DMAP(e & PTE_ADDR);
+	}
+	*epp = &t[PMAP_INDEX(gpa, 1)];
+	return 0;
 }
 
 static uint64_t
-pmap_bits(const struct pmap_format *f, int prot)
+pmap_bits(const struct pmap *pm, int prot)
 {
+	const struct pte_format *f = &pm->f;
 	uint64_t b = f->leaf;
 
-	/* a mapping that allows anything allows reading on x86, and EPT
-	 * cannot express W without R */
-	if ((prot & (VMM_PROT_READ | VMM_PROT_WRITE)) != 0 || f->noexec != 0)
+	/* x86 has no way to forbid reading, and EPT cannot say W alone */
+	if ((prot & VMM_PROT_RW) != 0 || f->x86 ||
+	    (pm->flags & PMAP_F_EXEC_ONLY) == 0)
 		b |= f->read;
 	if ((prot & VMM_PROT_WRITE) != 0)
 		b |= f->write;
-	if ((prot & VMM_PROT_EXEC) != 0)
-		b |= f->exec;
-	else
-		b |= f->noexec;
+	b |= (prot & VMM_PROT_EXEC) != 0 ? f->exec : f->noexec;
 	return b;
 }
 
 int
-pmap_enter(struct pmap *pm, gpa_t gpa, hpa_t hpa, int prot)
+pmap_enter(struct pmap *pm, gpa_t gpa, hpa_t hpa, int prot, int access,
+    uint64_t *promotedp)
 {
-	_Atomic uint64_t *t = pm->root;
-	uint64_t e, old;
-	int error = 0;
+	uint64_t e, old, ad = 0, large = 0, *side = NULL;
+	unsigned level;
+	pmap_table_t *ep;
+	int error;
 
-	if (gpa >= 1ul << 48)
+	if (gpa >= PMAP_MAXGPA)
+		return -EFAULT;
+	if (access != 0)
+		ad |= pm->f.accessed;
+	if ((access & VMM_PROT_WRITE) != 0)
+		ad |= pm->f.dirty;
+	lock_acquire(&pm->lock);
+	ep = pmap_find(pm, gpa, &level, NULL);
+	if (ep != NULL && level > 1) {
+		/* already there, and nothing to add? another vCPU was first */
+		e = pmap_get(ep);
+		KASSERT((e & PTE_ADDR & ~(PMAP_SPAN(level) - 1)) +
+			(gpa & (PMAP_SPAN(level) - 1)) == hpa,
+		    "enter over another page at %lx", gpa);
+		if (pte_prot(&pm->f, e | pmap_bits(pm, prot)) ==
+			pte_prot(&pm->f, e) && (e & ad) == ad)
+			goto out;
+	}
+	error = pmap_grow(pm, gpa, &ep, &side);
+	if (error != 0) {
+		lock_release(&pm->lock);
+		return error;
+	}
+	old = pmap_get(ep);
+	KASSERT(old == 0 || ((old ^ hpa) & PTE_ADDR) == 0,
+	    "enter over another page at %lx", gpa);
+	do {
+		/* keep what the walker noted meanwhile */
+		e = hpa | pmap_bits(pm, prot) | ad |
+		    (old & (pm->f.accessed | pm->f.dirty));
+		e = pte_derive(&pm->f, e);
+	} while (!atomic_compare_exchange_weak(ep, &old, e));
+	if (old == 0) {
+		pm->st.resident++;
+		++*side;
+	}
+	if ((*side & PMAP_SIDE_COUNT) == PMAP_NPTE)
+		large = pmap_promote_locked(pm, gpa);
+out:
+	lock_release(&pm->lock);
+	if (promotedp != NULL)
+		*promotedp = large;
+	return 0;
+}
+
+int
+pmap_emulate_accessed_dirty(struct pmap *pm, gpa_t gpa, int access)
+{
+	unsigned level;
+	pmap_table_t *ep;
+	uint64_t e, want = pm->f.accessed;
+	int error = -EFAULT;
+
+	if (!pm->f.emul || gpa >= PMAP_MAXGPA)
 		return -EFAULT;
 	lock_acquire(&pm->lock);
-	for (int shift = 39; shift > 12; shift -= 9) {
-		_Atomic uint64_t *ep = &t[(gpa >> shift) & 511];
-
-		e = atomic_load_explicit(ep, memory_order_relaxed);
-		if ((e & 7) == 0) {
-			error = pmap_table_alloc(pm, &e);
-			if (error != 0)
-				goto out;
-			e |= pm->f->table | pm->f->accessed;
-			atomic_store_explicit(ep, e, memory_order_release);
-		}
-		t = PHYS_TO_DMAP(e & PMAP_ADDR);
+	ep = pmap_find(pm, gpa, &level, NULL);
+	e = ep == NULL ? 0 : pmap_get(ep);
+	if (e != 0 && (pte_prot(&pm->f, e) & access) == access) {
+		if ((access & VMM_PROT_WRITE) != 0)
+			want |= pm->f.dirty;
+		/* only rights are added: nothing to invalidate */
+		atomic_store(ep, pte_derive(&pm->f, e | want));
+		if (level == 1)
+			(void)pmap_promote_locked(pm, gpa);
+		error = 0;
 	}
-	t = &t[(gpa >> 12) & 511];
-	old = atomic_load_explicit(t, memory_order_relaxed);
-	e = hpa | pmap_bits(pm->f, prot);
-	do {
-		/* keep what the walker noted about the same page */
-		e &= ~(pm->f->accessed | pm->f->dirty);
-		if (((old ^ e) & PMAP_ADDR) == 0)
-			e |= old & (pm->f->accessed | pm->f->dirty);
-	} while (!atomic_compare_exchange_weak(t, &old, e));
-	if (old == 0)
-		pm->st.resident++;
-out:
 	lock_release(&pm->lock);
 	return error;
 }
 
-void
-pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn, void *arg)
+/*
+ * Calls visit for each 4 KB leaf in the range, demoting larger ones that it
+ * covers in part; a large leaf that is covered whole is visited itself.
+ * => true when a visit asked for an invalidation
+ */
+typedef bool pmap_visit_fn(struct pmap *pm, pmap_table_t *ep, uint64_t *side,
+    gpa_t gpa, unsigned level, void *arg);
+
+static bool
+pmap_visit(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_visit_fn *visit,
+    void *arg) LOCK_REQUIRES(&pm->lock)
 {
+	gpa_t end = base_min(gpa + len, PMAP_MAXGPA);
 	bool any = false;
 
-	lock_acquire(&pm->lock);
-	for (gpa_t g = gpa; g < gpa + len; g += VMM_PAGE_SIZE) {
-		_Atomic uint64_t *ep = pmap_leaf(pm, g);
-		uint64_t e;
+	while (gpa < end) {
+		pmap_table_t *t = pm->root, *ep = NULL;
+		uint64_t *side = NULL, e = 0;
+		unsigned level;
 
-		if (ep == NULL) {
-			g |= (512 * VMM_PAGE_SIZE) - VMM_PAGE_SIZE;
-			continue;
+		for (level = PMAP_ROOT_LEVEL;; level--) {
+			ep = &t[PMAP_INDEX(gpa, level)];
+			e = pmap_get(ep);
+			if (e != 0 && level > 1 && !pmap_is_table(level, e) &&
+			    ((gpa & (PMAP_SPAN(level) - 1)) != 0 ||
+				end - gpa < PMAP_SPAN(level))) {
+				pmap_demote(pm, t, gpa, level);
+				e = pmap_get(ep);
+			}
+			if (e == 0 || !pmap_is_table(level, e))
+				break;
+			side = &pmap_side(t)[PMAP_INDEX(gpa, level)];
+			t = PHYS_TO_DMAP(e & PTE_ADDR);
 		}
-		e = atomic_exchange(ep, 0);
-		if (e == 0)
-			continue;
-		any = true;
-		pm->st.resident--;
-		if (fn != NULL)
-			fn(arg, g, e & PMAP_ADDR, (e & pm->f->dirty) != 0);
+		if (e != 0)
+			any |= visit(pm, ep, side, gpa, level, arg);
+		gpa = base_rounddown(gpa, PMAP_SPAN(level)) + PMAP_SPAN(level);
 	}
+	return any;
+}
+
+struct pmap_remove_arg {
+	pmap_removed_fn *fn;
+	void *arg;
+};
+
+/* The entries below a large leaf that is gone are stale: its spare tables are
+ * emptied, down to the leaves. */
+static void
+pmap_spare_clear(pmap_table_t *t, unsigned level, uint64_t *side)
+{
+	*side &= ~PMAP_SIDE_COUNT;
+	for (unsigned i = 0; i < PMAP_NPTE; i++) {
+		if (level > 1 && pmap_side(t)[i] != 0)
+			pmap_spare_clear(PMAP_SIDE_TABLE(pmap_side(t)[i]),
+			    level - 1, &pmap_side(t)[i]);
+		atomic_store_explicit(&t[i], 0, memory_order_relaxed);
+	}
+}
+
+static bool
+pmap_remove_visit(struct pmap *pm, pmap_table_t *ep, uint64_t *side, gpa_t gpa,
+    unsigned level, void *arg)
+{
+	struct pmap_remove_arg *ra = arg;
+	uint64_t e = atomic_exchange(ep, 0), n = PMAP_SPAN(level);
+	hpa_t hpa = e & PTE_ADDR;
+
+	--*side;
+	pm->st.resident -= n / VMM_PAGE_SIZE;
+	if (level > 1) {
+		pmap_table_t *t = ep - PMAP_INDEX(gpa, level);
+		uint64_t *s = &pmap_side(t)[PMAP_INDEX(gpa, level)];
+
+		pm->st.large[level - 2]--;
+		pmap_spare_clear(PMAP_SIDE_TABLE(*s), level - 1, s);
+	}
+	if (ra->fn != NULL)
+		for (uint64_t o = 0; o < n; o += VMM_PAGE_SIZE)
+			ra->fn(ra->arg, gpa + o, hpa + o,
+			    (e & pm->f.accessed) != 0, (e & pm->f.dirty) != 0);
+	return true;
+}
+
+bool
+pmap_remove_deferred(struct pmap *pm, gpa_t gpa, uint64_t len,
+    pmap_removed_fn *fn, void *arg)
+{
+	struct pmap_remove_arg ra = { fn, arg };
+	bool any;
+
+	lock_acquire(&pm->lock);
+	any = pmap_visit(pm, gpa, len, pmap_remove_visit, &ra);
 	lock_release(&pm->lock);
-	if (any)
+	return any;
+}
+
+void
+pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn,
+    void *arg)
+{
+	if (pmap_remove_deferred(pm, gpa, len, fn, arg))
 		pmap_invalidate(pm);
+}
+
+static bool
+pmap_protect_visit(struct pmap *pm, pmap_table_t *ep, uint64_t *side, gpa_t gpa,
+    unsigned level, void *arg)
+{
+	uint64_t keep = pmap_bits(pm, *(int *)arg);
+	uint64_t rights = pm->f.read | pm->f.write | pm->f.exec;
+	uint64_t e = pmap_get(ep), n;
+
+	/* X alone to R alone: nothing is left.  Its A and D are lost, so who
+	 * needs them removes instead. */
+	if ((pte_prot(&pm->f, e) & pte_prot(&pm->f, keep)) == 0) {
+		struct pmap_remove_arg ra = { NULL, NULL };
+
+		return pmap_remove_visit(pm, ep, side, gpa, level, &ra);
+	}
+	do {
+		n = (e & ~(rights & ~keep)) | (keep & pm->f.noexec);
+		n = pte_derive(&pm->f, n);
+	} while (!atomic_compare_exchange_weak(ep, &e, n));
+	return n != e;
+}
+
+bool
+pmap_protect_deferred(struct pmap *pm, gpa_t gpa, uint64_t len, int prot)
+{
+	bool any;
+
+	if (prot == 0)
+		return pmap_remove_deferred(pm, gpa, len, NULL, NULL);
+	lock_acquire(&pm->lock);
+	any = pmap_visit(pm, gpa, len, pmap_protect_visit, &prot);
+	lock_release(&pm->lock);
+	return any;
 }
 
 void
 pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot)
 {
-	uint64_t keep = pmap_bits(pm->f, prot);
-	uint64_t rights = pm->f->read | pm->f->write | pm->f->exec;
-	bool any = false;
+	if (pmap_protect_deferred(pm, gpa, len, prot))
+		pmap_invalidate(pm);
+}
+
+/* Clears bits of the leaf of gpa. => the entry as it was, 0: none */
+static uint64_t
+pmap_leaf_clear(pmap_table_t *ep, const struct pte_format *f, uint64_t bits)
+{
+	uint64_t e = pmap_get(ep);
+
+	while (e != 0 &&
+	    !atomic_compare_exchange_weak(ep, &e, pte_derive(f, e & ~bits)))
+		;
+	return e;
+}
+
+static uint64_t
+pmap_leaf(struct pmap *pm, gpa_t gpa)
+{
+	unsigned level;
+	pmap_table_t *ep;
+	uint64_t e = 0;
 
 	lock_acquire(&pm->lock);
-	for (gpa_t g = gpa; g < gpa + len; g += VMM_PAGE_SIZE) {
-		_Atomic uint64_t *ep = pmap_leaf(pm, g);
-		uint64_t e, n;
-
-		if (ep == NULL) {
-			g |= (512 * VMM_PAGE_SIZE) - VMM_PAGE_SIZE;
-			continue;
-		}
-		e = atomic_load(ep);
-		do {
-			n = (e & ~(rights & ~keep)) | (keep & pm->f->noexec);
-		} while (e != 0 && !atomic_compare_exchange_weak(ep, &e, n));
-		any |= e != 0 && n != e;
-	}
+	ep = gpa < PMAP_MAXGPA ? pmap_find(pm, gpa, &level, NULL) : NULL;
+	if (ep != NULL)
+		e = pmap_get(ep);
 	lock_release(&pm->lock);
-	if (any)
-		pmap_invalidate(pm);
+	return e;
+}
+
+bool
+pmap_is_referenced(struct pmap *pm, gpa_t gpa)
+{
+	return (pmap_leaf(pm, gpa) & pm->f.accessed) != 0;
+}
+
+bool
+pmap_is_modified(struct pmap *pm, gpa_t gpa)
+{
+	return (pmap_leaf(pm, gpa) & pm->f.dirty) != 0;
+}
+
+bool
+pmap_ts_referenced(struct pmap *pm, gpa_t gpa)
+{
+	unsigned level;
+	pmap_table_t *ep;
+	uint64_t e = 0, page = gpa >> VMM_PAGE_SHIFT;
+
+	lock_acquire(&pm->lock);
+	ep = gpa < PMAP_MAXGPA ? pmap_find(pm, gpa, &level, NULL) : NULL;
+	if (ep != NULL && (level == 1 || ((page ^ (gpa >> 21)) & 511) == 0))
+		e = pmap_leaf_clear(ep, &pm->f, pm->f.accessed);
+	else if (ep != NULL)
+		e = pmap_get(ep);
+	lock_release(&pm->lock);
+	return (e & pm->f.accessed) != 0;
+}
+
+bool
+pmap_clear_modify(struct pmap *pm, gpa_t gpa)
+{
+	unsigned level;
+	pmap_table_t *ep, *t;
+	uint64_t e = 0;
+
+	lock_acquire(&pm->lock);
+	ep = gpa < PMAP_MAXGPA ? pmap_find(pm, gpa, &level, &t) : NULL;
+	while (ep != NULL && level > 1 && (pmap_get(ep) & pm->f.dirty) != 0) {
+		pmap_demote(pm, t, gpa, level);
+		ep = pmap_find(pm, gpa, &level, &t);
+	}
+	if (ep != NULL)
+		e = pmap_leaf_clear(ep, &pm->f, pm->f.dirty);
+	lock_release(&pm->lock);
+	return (e & pm->f.dirty) != 0;
 }
 
 hpa_t
@@ -277,122 +534,32 @@ pmap_root(const struct pmap *pm)
 bool
 pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp)
 {
-	_Atomic uint64_t *ep = gpa < 1ul << 48 ? pmap_leaf(pm, gpa) : NULL;
-	uint64_t e = ep == NULL ? 0 : atomic_load(ep);
+	unsigned level;
+	pmap_table_t *ep;
+	uint64_t e = 0, span = 0;
 
+	lock_acquire(&pm->lock);
+	ep = gpa < PMAP_MAXGPA ? pmap_find(pm, gpa, &level, NULL) : NULL;
+	if (ep != NULL) {
+		e = pmap_get(ep);
+		span = PMAP_SPAN(level);
+	}
+	lock_release(&pm->lock);
 	if (e == 0)
 		return false;
 	if (hpap != NULL)
-		*hpap = (e & PMAP_ADDR) | (gpa & VMM_PAGE_MASK);
+		*hpap = (e & PTE_ADDR & ~(span - 1)) | (gpa & (span - 1));
 	if (protp != NULL)
-		*protp = ((e & pm->f->read) != 0 ? VMM_PROT_READ : 0) |
-		    ((e & pm->f->write) != 0 ? VMM_PROT_WRITE : 0) |
-		    ((pm->f->exec != 0 ? (e & pm->f->exec) != 0 :
-					 (e & pm->f->noexec) == 0) ? VMM_PROT_EXEC : 0);
+		*protp = pte_prot(&pm->f, e);
 	return true;
 }
 
-unsigned
-pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4])
-{
-	_Atomic uint64_t *t = pm->root;
-	unsigned n = 0;
-
-	if (gpa >= 1ul << 48)
-		return 0;
-	for (int shift = 39; shift >= 12; shift -= 9) {
-		pte[n] = atomic_load_explicit(&t[(gpa >> shift) & 511],
-		    memory_order_acquire);
-		if ((pte[n++] & 7) == 0 || shift == 12 ||
-		    (shift < 39 && (pte[n - 1] & pm->f->large) != 0))
-			break;
-		t = PHYS_TO_DMAP(pte[n - 1] & PMAP_ADDR);
-	}
-	return n;
-}
-
-int
-pmap_walk(struct pmap *pm, gpa_t gpa, int access, struct pmap_walk *w)
-{
-	const struct pmap_format *f = pm->f;
-	_Atomic uint64_t *ep;
-	uint64_t e, n, want = f->accessed;
-	uint8_t prot;
-
-	if (gpa >= 1ul << 48 || (ep = pmap_leaf(pm, gpa)) == NULL) {
-		w->qual = (uint8_t)access;
-		return -EFAULT;
-	}
-	if (access == VMM_PROT_WRITE)
-		want |= f->dirty;
-	e = atomic_load_explicit(ep, memory_order_acquire);
-	for (;;) {
-		prot = 0;
-		if ((e & f->read) != 0)
-			prot |= VMM_PROT_READ;
-		if ((e & f->write) != 0)
-			prot |= VMM_PROT_WRITE;
-		if (f->exec != 0 ? (e & f->exec) != 0 :
-				   (e & (f->read | f->noexec)) == f->read)
-			prot |= VMM_PROT_EXEC;
-		if ((prot & access) == 0) {
-			w->qual = (uint8_t)(access | prot << 3);
-			return -EFAULT;
-		}
-		if ((e & want) == want)
-			break;
-		n = e | want;
-		if (atomic_compare_exchange_weak(ep, &e, n)) {
-			e = n;
-			break;
-		}
-	}
-	w->hpa = (e & PMAP_ADDR) | (gpa & VMM_PAGE_MASK);
-	w->size = VMM_PAGE_SIZE;
-	if ((e & f->dirty) == 0)
-		prot &= (uint8_t)~VMM_PROT_WRITE;
-	w->prot = prot;
-	w->qual = 0;
-	return 0;
-}
-
-uint64_t
-pmap_activate(struct pmap *pm, unsigned vcpu)
-{
-	/* seq-cst: joins before it reads; pairs with pmap_invalidate() */
-	atomic_store(&pm->vcpu[vcpu].active, true);
-	return atomic_load(&pm->gen);
-}
-
 void
-pmap_deactivate(struct pmap *pm, unsigned vcpu)
+pmap_stats_get(struct pmap *pm, struct pmap_stats *st)
 {
-	atomic_store(&pm->vcpu[vcpu].active, false);
-}
-
-uint64_t
-pmap_generation(const struct pmap *pm)
-{
-	return atomic_load(&((struct pmap *)(uintptr_t)pm)->gen);
-}
-
-void
-pmap_ack(struct pmap *pm, unsigned vcpu, uint64_t flushed)
-{
-	atomic_store(&pm->vcpu[vcpu].acked, flushed);
-}
-
-void
-pmap_invalidate(struct pmap *pm)
-{
-	uint64_t want = atomic_fetch_add(&pm->gen, 1) + 1;
-
-	for (unsigned i = 0; i < VMM_MAXCPU; i++)
-		if (atomic_load(&pm->vcpu[i].active) &&
-		    atomic_load(&pm->vcpu[i].acked) < want && pm->cb != NULL)
-			pm->cb->kick(pm->arg, i);
-	for (unsigned i = 0; i < VMM_MAXCPU; i++)
-		while (atomic_load(&pm->vcpu[i].active) &&
-		    atomic_load(&pm->vcpu[i].acked) < want)
-			host_yield();
+	lock_acquire(&pm->lock);
+	*st = pm->st;
+	lock_release(&pm->lock);
+	st->invalidations = atomic_load(&pm->invalidations);
+	st->kicks = atomic_load(&pm->kicks);
 }

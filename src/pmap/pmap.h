@@ -36,13 +36,6 @@ enum pmap_type { PMAP_PT_EPT, PMAP_PT_X86 };
 #define PMAP_F_1G 0x4	     /* walker takes 1 GB leaves */
 #define PMAP_F_EXEC_ONLY 0x8 /* EPT walker takes X without R */
 
-/* Reverse map of one resident page; vm_page embeds it. */
-struct pmap_page {
-	void *pv_head; /* list of (pmap, gpa); P: pmap lock(s), see pmap.c */
-	hpa_t hpa;     /* C: constant while the page is resident */
-	uint32_t flags;
-};
-
 /* Upward: makes a vCPU that executes in the guest leave it soon. */
 struct pmap_callbacks {
 	void (*kick)(void *arg, unsigned vcpu);
@@ -52,6 +45,9 @@ int pmap_create(enum pmap_type type, unsigned flags,
     const struct pmap_callbacks *cb, void *arg,
     struct pmap **pmapp) BASE_MUST_CHECK;
 void pmap_destroy(struct pmap *pm);
+
+/* hpa of the root table, as a walker's register would hold it. */
+hpa_t pmap_root(const struct pmap *pm);
 
 /* --- the walker's side ------------------------------------------------ */
 
@@ -89,29 +85,73 @@ void pmap_deactivate(struct pmap *pm, unsigned vcpu);
 uint64_t pmap_generation(const struct pmap *pm);
 void pmap_ack(struct pmap *pm, unsigned vcpu, uint64_t flushed);
 
-/* --- vm's side: see pmap.9 -------------------------------------------- */
+/* --- vm's side --------------------------------------------------------- */
 
 struct pmap_stats {
 	uint64_t resident; /* 4 KB pages mapped */
-	uint64_t pt_pages;
+	uint64_t pt_pages; /* pages of tables, spares and counts included */
+	uint64_t large[2]; /* 2 MB and 1 GB leaves */
+	uint64_t promotions, demotions, promote_fails;
+	uint64_t invalidations, kicks;
 };
+void pmap_stats_get(struct pmap *pm, struct pmap_stats *st);
 
-/* Enters one 4 KB page with exactly prot. => 0, -ENOMEM, -EFAULT */
-int pmap_enter(struct pmap *pm, gpa_t gpa, hpa_t hpa, int prot) BASE_MUST_CHECK;
-/* Called for each page that pmap_remove() takes out, under the pmap's lock. */
-typedef void pmap_removed_fn(void *arg, gpa_t gpa, hpa_t hpa, bool dirty);
-/* => on return no vCPU uses the pages any more (waits for them) */
+/*
+ * Enters one 4 KB page with exactly prot, for an access that is about to come:
+ * its accessed bit is set, for VMM_PROT_WRITE its dirty bit.  access 0: none.
+ * Where that makes 512 neighbours alike they become one large leaf.
+ * => 0; -ENOMEM, -EFAULT: nothing changed
+ * => *promotedp (may be NULL): size of the large leaf that came about, or 0
+ * => another page there before must have been removed: KASSERT
+ */
+int pmap_enter(struct pmap *pm, gpa_t gpa, hpa_t hpa, int prot, int access,
+    uint64_t *promotedp) BASE_MUST_CHECK;
+/*
+ * Emulated A/D bits: resolves a fault that only they caused.
+ * => 0: walk again; -EFAULT: another cause (always so with hardware bits)
+ */
+int pmap_emulate_accessed_dirty(struct pmap *pm, gpa_t gpa,
+    int access) BASE_MUST_CHECK;
+
+/* Called for each page that is taken out, under the pmap's lock. */
+typedef void pmap_removed_fn(void *arg, gpa_t gpa, hpa_t hpa, bool accessed,
+    bool dirty);
+/*
+ * Take mappings out, and rights away.  The *_deferred forms leave out the
+ * invalidation, so that one serves for many: => whether one is needed before
+ * the memory may be reused or the change is relied upon.
+ */
 void pmap_remove(struct pmap *pm, gpa_t gpa, uint64_t len, pmap_removed_fn *fn,
     void *arg);
-/* Takes rights away; never gives. */
+bool pmap_remove_deferred(struct pmap *pm, gpa_t gpa, uint64_t len,
+    pmap_removed_fn *fn, void *arg) BASE_MUST_CHECK;
 void pmap_protect(struct pmap *pm, gpa_t gpa, uint64_t len, int prot);
-/* hpa of the top table: what EPTP or nCR3 would hold. */
-hpa_t pmap_root(const struct pmap *pm);
+bool pmap_protect_deferred(struct pmap *pm, gpa_t gpa, uint64_t len,
+    int prot) BASE_MUST_CHECK;
+
+/*
+ * Accessed and dirty bits of the page at gpa.  The clearing forms are not
+ * seen by a vCPU that caches the translation until the next invalidation.
+ * ts_referenced on a large leaf clears the bit only for one page in 512, so
+ * that one pass over them all clears it once.
+ */
+bool pmap_is_referenced(struct pmap *pm, gpa_t gpa);
+bool pmap_ts_referenced(struct pmap *pm, gpa_t gpa);
+bool pmap_is_modified(struct pmap *pm, gpa_t gpa);
+/* => whether it was dirty; a large leaf is demoted first */
+bool pmap_clear_modify(struct pmap *pm, gpa_t gpa);
+
+/* Tries to make the 2 MB (then 1 GB) around gpa one leaf. => its size, or 0 */
+uint64_t pmap_promote(struct pmap *pm, gpa_t gpa);
+
 bool pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp);
 /* The entries that translate gpa, from the root down to a leaf or an entry that
  * is not valid; lock-free, a look only. => how many, up to four */
 unsigned pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4]);
-/* Every translation cached before the call is gone when it returns. */
+/* Every translation cached before the call is gone when it returns.
+ * => the caller is not active in pm itself */
 void pmap_invalidate(struct pmap *pm);
+/* Walks everything and asserts PMAP-1 to PMAP-6 (pmap.c). */
+void pmap_check(struct pmap *pm);
 
 #endif /* PMAP_PMAP_H */

@@ -229,7 +229,7 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int access, hpa_t *hpap)
 		vms->st.faults_prot++;
 	if (!pmap_extract(vms->pmap, gpa, NULL, NULL)) {
 		error = pmap_enter(vms->pmap, gpa & ~VMM_PAGE_MASK,
-		    hpa & ~VMM_PAGE_MASK, e->prot);
+		    hpa & ~VMM_PAGE_MASK, e->prot, access, NULL);
 		if (error != 0)
 			return error;
 	}

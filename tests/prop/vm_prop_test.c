@@ -319,7 +319,8 @@ static void
 run(enum pmap_type type, unsigned long steps)
 {
 	static const struct pmap_callbacks cb = { .kick = kick };
-	struct vmspace_config cfg = { .type = type, .cb = &cb };
+	struct vmspace_config cfg = { .type = type,
+		.pmap_flags = PMAP_F_EXEC_ONLY, .cb = &cb };
 	int fd = memfd_create("prop", 0);
 
 	fmt = type == PMAP_PT_EPT ? WALKER_EPT : WALKER_X86;
