@@ -227,12 +227,10 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int access, hpa_t *hpap)
 		vms->st.faults_zero++;
 	else
 		vms->st.faults_prot++;
-	if (!pmap_extract(vms->pmap, gpa, NULL, NULL)) {
-		error = pmap_enter(vms->pmap, gpa & ~VMM_PAGE_MASK,
-		    hpa & ~VMM_PAGE_MASK, e->prot, access, NULL);
-		if (error != 0)
-			return error;
-	}
+	error = pmap_enter(vms->pmap, gpa & ~VMM_PAGE_MASK, hpa & ~VMM_PAGE_MASK,
+	    e->prot, hpap != NULL ? 0 : access, NULL);
+	if (error != 0)
+		return error;
 	if (hpap != NULL)
 		*hpap = hpa;
 	return 0;
@@ -243,6 +241,8 @@ vm_fault(struct vmspace *vms, gpa_t gpa, int access)
 {
 	int error;
 
+	if (pmap_emulate_accessed_dirty(vms->pmap, gpa, access) == 0)
+		return 0;
 	lock_acquire(&vms->lock);
 	error = vm_fault_locked(vms, gpa, access, NULL);
 	lock_release(&vms->lock);
