@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ACPI tables (ACPI 5.1): RSDP, XSDT, FADT, FACS, MADT, DSDT.  The DSDT's AML
+ * ACPI tables (ACPI 5.1): RSDP, XSDT, FADT, FACS, MADT, HPET, DSDT.  The DSDT's AML
  * is put together here: \_S5_, and COM1 as a PNP0501 device.
  */
 #include <errno.h>
@@ -115,7 +115,7 @@ acpi_fadt(struct acpi_buf *a, uint64_t facs, uint64_t dsdt)
 	acpi_u(a, 0, 2);
 	acpi_u(a, 0, 2);
 	acpi_u(a, 0x32, 1); /* century */
-	acpi_u(a, 3, 2);    /* legacy devices, 8042 */
+	acpi_u(a, 1 | 4, 2); /* legacy devices; neither keyboard nor VGA */
 	acpi_u(a, 0, 1);
 	/* WBINVD, PROC_C1, sleep button none, RTC not fixed, TMR_VAL_EXT,
 	 * RESET_REG_SUP */
@@ -173,6 +173,20 @@ acpi_madt(struct acpi_buf *a, unsigned ncpu)
 }
 
 static void
+acpi_hpet(struct acpi_buf *a)
+{
+	uint32_t at = acpi_begin(a, "HPET", 1);
+
+	acpi_u(a, 0x8086a201, 4); /* its capabilities, low half */
+	acpi_u(a, 0 | 64 << 8, 4); /* memory space, 64 bits */
+	acpi_u(a, PLATFORM_HPET_GPA, 8);
+	acpi_u(a, 0, 1);
+	acpi_u(a, 100, 2); /* least ticks of a periodic timer */
+	acpi_u(a, 0, 1);
+	acpi_end(a, at);
+}
+
+static void
 acpi_dsdt(struct acpi_buf *a)
 {
 	static const uint8_t aml[] = {
@@ -198,7 +212,7 @@ int
 platform_acpi_build(struct platform *p, gpa_t gpa, uint64_t len, gpa_t *rsdpp)
 {
 	struct acpi_buf a = { .n = 36 }; /* room for the RSDP in front */
-	uint32_t dsdt, facs, fadt, madt, at;
+	uint32_t dsdt, facs, fadt, madt, hpet, at;
 	uint8_t rsdp[36] = "RSD PTR ";
 	uint64_t v;
 	int error;
@@ -218,9 +232,12 @@ platform_acpi_build(struct platform *p, gpa_t gpa, uint64_t len, gpa_t *rsdpp)
 	acpi_fadt(&a, gpa + facs, gpa + dsdt);
 	madt = (a.n + 63) & ~63u;
 	acpi_madt(&a, p->cfg.ncpu);
+	hpet = (a.n + 63) & ~63u;
+	acpi_hpet(&a);
 	at = acpi_begin(&a, "XSDT", 1);
 	acpi_u(&a, gpa + fadt, 8);
 	acpi_u(&a, gpa + madt, 8);
+	acpi_u(&a, gpa + hpet, 8);
 	acpi_end(&a, at);
 	if (a.full || a.n > len)
 		return -ENOSPC;

@@ -2,6 +2,11 @@
 /*
  * I/O APIC, 82093AA with 24 pins.  Level interrupts keep remote IRR until the
  * local APIC's EOI comes back, and are sent again if the pin is still up.
+ *
+ * A pin is asserted or not; how that would look on a wire, so the polarity
+ * bit, is kept and has no effect.
+ *
+ * Source: Intel 82093AA data sheet; EOI register: as in version 0x20.
  */
 #include <string.h>
 
@@ -10,9 +15,7 @@
 #define IOAPIC_MASKED (1ul << 16)
 #define IOAPIC_LEVEL (1ul << 15)
 #define IOAPIC_RIRR (1ul << 14)
-#define IOAPIC_LOW (1ul << 13)
 #define IOAPIC_WRITABLE 0xff0000000001affful
-#define IOAPIC_ID 0
 
 void
 ioapic_reset(struct platform *p)
@@ -20,7 +23,7 @@ ioapic_reset(struct platform *p)
 	struct ioapic *io = &p->ioapic;
 
 	lock_acquire(&io->lock);
-	io->sel = 0;
+	io->sel = io->id = 0;
 	for (unsigned i = 0; i < PLATFORM_PINS; i++)
 		io->rte[i] = IOAPIC_MASKED;
 	lock_release(&io->lock);
@@ -74,7 +77,7 @@ ioapic_eoi(struct platform *p, uint8_t vector)
 	lock_release(&io->lock);
 }
 
-int
+void
 ioapic_mmio(struct platform *p, uint64_t off, bool write, uint32_t *valp)
 {
 	struct ioapic *io = &p->ioapic;
@@ -82,7 +85,7 @@ ioapic_mmio(struct platform *p, uint64_t off, bool write, uint32_t *valp)
 
 	if (off == 0x40 && write) {
 		ioapic_eoi(p, (uint8_t)*valp);
-		return 0;
+		return;
 	}
 	lock_acquire(&io->lock);
 	pin = (io->sel - 0x10) / 2;
@@ -109,10 +112,13 @@ ioapic_mmio(struct platform *p, uint64_t off, bool write, uint32_t *valp)
 		} else {
 			*valp = (uint32_t)(io->rte[pin] >> shift);
 		}
-	} else if (!write) {
-		*valp = io->sel == 0 ? IOAPIC_ID << 24 :
-		    io->sel == 1 ? (PLATFORM_PINS - 1) << 16 | 0x20 : 0;
+	} else if (write) {
+		if (io->sel == 0)
+			io->id = *valp >> 24 & 15;
+	} else if (io->sel == 1) {
+		*valp = (PLATFORM_PINS - 1) << 16 | 0x20;
+	} else {
+		*valp = io->sel == 0 || io->sel == 2 ? io->id << 24 : 0;
 	}
 	lock_release(&io->lock);
-	return 0;
 }

@@ -21,7 +21,12 @@
 #define LAPIC_TIMER_PERIODIC (1u << 17)
 #define LAPIC_TIMER_DEADLINE (2u << 17)
 
-#define LAPIC_BUS_NS 1 /* the timer's clock: 1 GHz before the divider */
+#define LAPIC_BUS_NS (1000000u / LAPIC_TIMER_KHZ)
+#define LAPIC_FAR (1ul << 56) /* TSC ticks; further deadlines go in steps */
+
+#define LAPIC_ESR_SEND (1u << 5)
+#define LAPIC_ESR_RECV (1u << 6)
+#define LAPIC_ESR_REG (1u << 7)
 
 enum { LAPIC_FIXED, LAPIC_LOWEST, LAPIC_SMI, LAPIC_RES3, LAPIC_NMI,
 	LAPIC_INIT, LAPIC_SIPI, LAPIC_EXTINT };
@@ -94,13 +99,41 @@ lapic_accept(struct lapic *l)
 	return v;
 }
 
+/* LINT0 as an ExtINT, or a switched-off local APIC that steps aside. */
+bool
+lapic_takes_extint(struct lapic *l)
+{
+	bool yes;
+
+	lock_acquire(&l->lock);
+	yes = (l->base & LAPIC_BASE_EN) == 0 ? l->id == 0 :
+	    (l->lvt[LAPIC_LVT_LINT0] & (LAPIC_LVT_MASK | 7u << 8)) ==
+	    (unsigned)LAPIC_EXTINT << 8;
+	lock_release(&l->lock);
+	return yes;
+}
+
+static void
+lapic_error(struct lapic *l, uint32_t what) LOCK_REQUIRES(&l->lock)
+{
+	uint32_t lvt = l->lvt[LAPIC_LVT_ERROR], v = lvt & 0xff;
+
+	if ((l->esr_pending & what) != 0)
+		return;
+	l->esr_pending |= what;
+	if ((lvt & LAPIC_LVT_MASK) != 0 || v < 16 || (l->svr & LAPIC_SVR_EN) == 0)
+		return;
+	l->irr[v / 32] |= 1u << v % 32;
+	l->tmr[v / 32] &= ~(1u << v % 32);
+}
+
 /* => the vCPU is to be notified */
 static bool
 lapic_set_irr(struct lapic *l, uint8_t v, bool level) LOCK_REQUIRES(&l->lock)
 {
 	if (v < 16) {
-		l->esr_pending |= 1 << 6;
-		return false;
+		lapic_error(l, LAPIC_ESR_RECV);
+		return true;
 	}
 	if ((l->svr & LAPIC_SVR_EN) == 0 || (l->base & LAPIC_BASE_EN) == 0)
 		return false;
@@ -126,27 +159,32 @@ static void
 lapic_timer_arm(struct lapic *l) LOCK_REQUIRES(&l->lock)
 {
 	struct timer_queue *q = &l->p->tq;
-	uint64_t now = timer_now(q);
+	uint64_t now = timer_now(q), when;
 
 	switch (l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) {
 	case LAPIC_TIMER_DEADLINE:
 		if (l->deadline == 0)
 			break;
 		{
-			uint64_t tsc = l->p->cb.tsc(l->p->cfg.arg, l->id), ns = 0;
+			uint64_t tsc = l->p->cb.tsc(l->p->cfg.arg, l->id), d = 0;
 
 			if (l->deadline > tsc)
-				ns = (uint64_t)((unsigned __int128)
-				    (l->deadline - tsc) * 1000000000u /
-				    l->p->cfg.tsc_hz);
-			timer_set(q, &l->timer, now + ns);
+				d = l->deadline - tsc;
+			if (d > LAPIC_FAR)
+				d = LAPIC_FAR;
+			d = (uint64_t)((unsigned __int128)d * 1000000000u /
+			    l->p->cfg.tsc_hz);
+			timer_set(q, &l->timer, now + d + 1);
 		}
 		return;
 	default:
-		if (l->icount == 0)
+		if (!l->counting)
 			break;
-		timer_set(q, &l->timer,
-		    l->start + (uint64_t)l->icount * lapic_tick_ns(l));
+		when = l->start + (uint64_t)l->icount * lapic_tick_ns(l);
+		if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_PERIODIC) != 0 &&
+		    when < now + PLATFORM_MIN_NS)
+			when = now + PLATFORM_MIN_NS;
+		timer_set(q, &l->timer, when);
 		return;
 	}
 	timer_cancel(q, &l->timer);
@@ -171,14 +209,14 @@ lapic_timer_fire(void *arg)
 		l->deadline = 0;
 	} else {
 		period = (uint64_t)l->icount * lapic_tick_ns(l);
-		if (l->icount == 0 || now < l->start + period)
+		if (!l->counting || now < l->start + period)
 			goto out;
 		if ((lvt & LAPIC_TIMER_MODE) == LAPIC_TIMER_PERIODIC) {
 			/* a late tick stands for all that were missed */
 			l->start += (now - l->start) / period * period;
 			lapic_timer_arm(l);
 		} else {
-			l->icount = 0;
+			l->counting = false;
 		}
 	}
 	if ((lvt & LAPIC_LVT_MASK) == 0) {
@@ -196,8 +234,7 @@ lapic_ccr(struct lapic *l)
 {
 	uint64_t n;
 
-	if (l->icount == 0 ||
-	    (l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) == LAPIC_TIMER_DEADLINE)
+	if (!l->counting)
 		return 0;
 	n = (timer_now(&l->p->tq) - l->start) / lapic_tick_ns(l);
 	if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) == LAPIC_TIMER_PERIODIC)
@@ -244,7 +281,6 @@ lapic_deliver_one(struct lapic *l, unsigned mode, uint8_t vector, bool level)
 	switch (mode) {
 	case LAPIC_FIXED:
 	case LAPIC_LOWEST:
-	case LAPIC_EXTINT:
 		lock_acquire(&l->lock);
 		wake = lapic_set_irr(l, vector, level);
 		lock_release(&l->lock);
@@ -265,17 +301,42 @@ lapic_deliver_one(struct lapic *l, unsigned mode, uint8_t vector, bool level)
 	}
 }
 
+/* The lower, the sooner it takes a lowest-priority interrupt. */
+static uint32_t
+lapic_arbitration(struct lapic *l)
+{
+	uint32_t prio;
+
+	lock_acquire(&l->lock);
+	prio = (l->svr & LAPIC_SVR_EN) == 0 ? 0x100 : lapic_ppr(l);
+	lock_release(&l->lock);
+	return prio;
+}
+
 void
 lapic_deliver(struct platform *p, uint32_t dest, bool logical, unsigned mode,
     uint8_t vector, bool level)
 {
+	struct lapic *best = NULL;
+	uint32_t prio, least = ~0u;
+
 	for (unsigned i = 0; i < p->cfg.ncpu; i++) {
-		if (!lapic_is_dest(&p->lapic[i], dest, logical))
+		struct lapic *l = &p->lapic[i];
+
+		if (!lapic_is_dest(l, dest, logical))
 			continue;
-		lapic_deliver_one(&p->lapic[i], mode, vector, level);
-		if (mode == LAPIC_LOWEST)
-			break;
+		if (mode != LAPIC_LOWEST) {
+			lapic_deliver_one(l, mode, vector, level);
+			continue;
+		}
+		prio = lapic_arbitration(l);
+		if (prio < least) {
+			least = prio;
+			best = l;
+		}
 	}
+	if (best != NULL)
+		lapic_deliver_one(best, mode, vector, level);
 }
 
 static void
@@ -287,6 +348,12 @@ lapic_send(struct lapic *l, uint64_t icr)
 	uint32_t dest = lapic_x2(l) ? (uint32_t)(icr >> 32) : (uint32_t)(icr >> 56);
 
 	atomic_fetch_add_explicit(&l->ipis, 1, memory_order_relaxed);
+	if ((mode == LAPIC_FIXED || mode == LAPIC_LOWEST) && vector < 16) {
+		lock_acquire(&l->lock);
+		lapic_error(l, LAPIC_ESR_SEND);
+		lock_release(&l->lock);
+		return;
+	}
 	/* INIT de-assert does nothing on these processors */
 	if (mode == LAPIC_INIT && (icr & 1 << 14) == 0 && (icr & 1 << 15) != 0)
 		return;
@@ -308,7 +375,7 @@ static void
 lapic_eoi(struct lapic *l)
 {
 	int v;
-	bool level = false;
+	bool level = false, more;
 
 	lock_acquire(&l->lock);
 	v = lapic_highest(l->isr);
@@ -316,19 +383,16 @@ lapic_eoi(struct lapic *l)
 		l->isr[v / 32] &= ~(1u << v % 32);
 		level = (l->tmr[v / 32] & 1u << v % 32) != 0;
 	}
+	more = lapic_pending_locked(l) >= 0;
 	lock_release(&l->lock);
 	atomic_fetch_add_explicit(&l->eois, 1, memory_order_relaxed);
+	if (more)
+		l->p->cb.notify(l->p->cfg.arg, l->id);
 	if (level)
 		ioapic_eoi(l->p, (uint8_t)v);
 }
 
 /* --- registers --------------------------------------------------------- */
-
-static int
-lapic_lvt_index(unsigned reg)
-{
-	return reg >= 0x32 && reg <= 0x37 ? (int)reg - 0x32 : -1;
-}
 
 static int
 lapic_read(struct lapic *l, unsigned reg, uint32_t *valp)
@@ -359,22 +423,54 @@ lapic_read(struct lapic *l, unsigned reg, uint32_t *valp)
 	case 0x3e: *valp = l->dcr; break;
 	default:
 		*valp = 0;
+		if (!lapic_x2(l))
+			lapic_error(l, LAPIC_ESR_REG);
 		error = -EINVAL;
 	}
 	lock_release(&l->lock);
 	return error;
 }
 
+/* A new divider: what has been counted stays counted. */
+static void
+lapic_set_divider(struct lapic *l, uint32_t val) LOCK_REQUIRES(&l->lock)
+{
+	uint64_t now = timer_now(&l->p->tq);
+	uint32_t left = lapic_ccr(l);
+
+	l->dcr = val & 0xb;
+	if (l->counting)
+		l->start = now - (uint64_t)(l->icount - left) * lapic_tick_ns(l);
+}
+
+static void
+lapic_set_lvt(struct lapic *l, unsigned i, uint32_t val) LOCK_REQUIRES(&l->lock)
+{
+	uint32_t old = l->lvt[i];
+
+	val &= lapic_lvt_mask[i];
+	if ((l->svr & LAPIC_SVR_EN) == 0)
+		val |= LAPIC_LVT_MASK;
+	l->lvt[i] = val;
+	if (i != LAPIC_LVT_TIMER)
+		return;
+	/* to and from the deadline mode the timer stops */
+	if (((val ^ old) & LAPIC_TIMER_DEADLINE) != 0) {
+		l->deadline = 0;
+		l->counting = false;
+	}
+	lapic_timer_arm(l);
+}
+
 static int
 lapic_write(struct lapic *l, unsigned reg, uint32_t val)
 {
-	int i = lapic_lvt_index(reg);
 	bool look = false;
 	uint64_t icr;
+	int error = 0;
 
 	if (reg == 0x0b) {
 		lapic_eoi(l);
-		l->p->cb.notify(l->p->cfg.arg, l->id);
 		return 0;
 	}
 	if (reg == 0x30) {
@@ -396,6 +492,7 @@ lapic_write(struct lapic *l, unsigned reg, uint32_t val)
 	case 0x0e: l->dfr = val | 0x0fffffff; break;
 	case 0x0f:
 		l->svr = val & 0x1ff;
+		look = true;
 		if ((val & LAPIC_SVR_EN) == 0)
 			for (unsigned k = 0; k < LAPIC_NLVT; k++)
 				l->lvt[k] |= LAPIC_LVT_MASK;
@@ -406,55 +503,68 @@ lapic_write(struct lapic *l, unsigned reg, uint32_t val)
 		break;
 	case 0x31: l->icr = (uint32_t)l->icr | (uint64_t)val << 32; break;
 	case 0x32 ... 0x37:
-		val &= lapic_lvt_mask[i];
-		if ((l->svr & LAPIC_SVR_EN) == 0)
-			val |= LAPIC_LVT_MASK;
-		if (i == LAPIC_LVT_TIMER &&
-		    ((val ^ l->lvt[i]) & LAPIC_TIMER_MODE) != 0) {
-			l->deadline = 0;
-			l->icount = 0;
-		}
-		l->lvt[i] = val;
-		if (i == LAPIC_LVT_TIMER)
-			lapic_timer_arm(l);
+		lapic_set_lvt(l, reg - 0x32, val);
+		look = reg == 0x35; /* the 8259s may have been waiting */
 		break;
 	case 0x38:
 		if ((l->lvt[LAPIC_LVT_TIMER] & LAPIC_TIMER_MODE) ==
 		    LAPIC_TIMER_DEADLINE)
 			break;
 		l->icount = val;
+		l->counting = val != 0;
 		l->start = timer_now(&l->p->tq);
 		lapic_timer_arm(l);
 		break;
 	case 0x3e:
-		l->dcr = val & 0xb;
+		lapic_set_divider(l, val);
 		lapic_timer_arm(l);
 		break;
 	default:
-		lock_release(&l->lock);
-		return -EINVAL;
+		if (!lapic_x2(l))
+			lapic_error(l, LAPIC_ESR_REG);
+		look = true;
+		error = -EINVAL;
 	}
 	lock_release(&l->lock);
 	if (look)
 		l->p->cb.notify(l->p->cfg.arg, l->id);
-	return 0;
+	return error;
 }
 
-int
+void
 lapic_mmio(struct lapic *l, uint64_t off, bool write, uint32_t *valp)
 {
+	/* only this vCPU itself writes base */
 	if (lapic_x2(l) || (l->base & LAPIC_BASE_EN) == 0) {
 		if (!write)
 			*valp = ~0u;
-		return 0;
-	}
-	if (write)
+	} else if ((off & 15) != 0) {
+		if (!write)
+			*valp = 0;
+	} else if (write) {
 		(void)lapic_write(l, (unsigned)(off >> 4), *valp);
-	else if ((off & 15) == 0)
+	} else {
 		(void)lapic_read(l, (unsigned)(off >> 4), valp);
-	else
-		*valp = 0;
-	return 0;
+	}
+}
+
+/* Power-on state of all but the base register. */
+static void
+lapic_clear(struct lapic *l) LOCK_REQUIRES(&l->lock)
+{
+	l->tpr = l->ldr = l->esr = l->esr_pending = 0;
+	l->dfr = ~0u;
+	l->svr = 0xff;
+	memset(l->irr, 0, sizeof(l->irr));
+	memset(l->isr, 0, sizeof(l->isr));
+	memset(l->tmr, 0, sizeof(l->tmr));
+	for (unsigned i = 0; i < LAPIC_NLVT; i++)
+		l->lvt[i] = LAPIC_LVT_MASK;
+	l->icr = 0;
+	l->icount = l->dcr = 0;
+	l->counting = false;
+	l->deadline = 0;
+	timer_cancel(&l->p->tq, &l->timer);
 }
 
 static int
@@ -474,6 +584,10 @@ lapic_set_base(struct lapic *l, uint64_t val)
 		return -EINVAL;
 	}
 	l->base = (val & ~(uint64_t)LAPIC_BASE_BSP) | (old & LAPIC_BASE_BSP);
+	if (mode != omode && mode == 0)
+		lapic_clear(l);
+	else if (mode != omode && mode == (LAPIC_BASE_EN | LAPIC_BASE_X2))
+		l->icr = 0;
 	lock_release(&l->lock);
 	return 0;
 }
@@ -545,8 +659,10 @@ lapic_wrmsr(struct lapic *l, uint32_t msr, uint64_t val)
 		lapic_send(l, val);
 		return 0;
 	case 0x83f:
+		if (val >> 8 != 0)
+			return -EINVAL;
 		lapic_deliver_one(l, LAPIC_FIXED, (uint8_t)val, false);
-		return val >> 8 != 0 ? -EINVAL : 0;
+		return 0;
 	default:
 		if (val >> 32 != 0)
 			return -EINVAL;
@@ -561,18 +677,10 @@ lapic_reset(struct lapic *l, bool init)
 	if (!init)
 		l->base = PLATFORM_LAPIC_GPA | LAPIC_BASE_EN |
 		    (l->id == 0 ? LAPIC_BASE_BSP : 0);
-	l->tpr = l->ldr = l->esr = l->esr_pending = 0;
-	l->dfr = ~0u;
-	l->svr = 0xff;
-	memset(l->irr, 0, sizeof(l->irr));
-	memset(l->isr, 0, sizeof(l->isr));
-	memset(l->tmr, 0, sizeof(l->tmr));
-	for (unsigned i = 0; i < LAPIC_NLVT; i++)
-		l->lvt[i] = LAPIC_LVT_MASK;
-	l->icr = 0;
-	l->icount = l->dcr = 0;
-	l->deadline = 0;
-	timer_cancel(&l->p->tq, &l->timer);
+	lapic_clear(l);
+	/* virtual wire mode, as firmware leaves it for the boot processor */
+	if (!init && l->id == 0)
+		l->lvt[LAPIC_LVT_LINT0] = (unsigned)LAPIC_EXTINT << 8;
 	lock_release(&l->lock);
 }
 

@@ -1,252 +1,67 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The PC's old parts behind ports: 8254, 8259 (masked: interrupts go through
- * the I/O APIC), RTC, PM block, reset and debug-exit ports, an i8042 that only
- * resets.  Every counter is computed from the clock when it is read, so it is
- * right however seldom the vCPU runs.
+ * The PC's ports: the ACPI PM block, an i8042 with nothing plugged in, reset
+ * and debug-exit ports, POST codes; the rest goes to pic.c, pit.c and rtc.c.
+ *
+ * The legacy lock guards the 8254, the RTC, the PM block and the i8042.  The
+ * interrupt controllers' and local APICs' locks are taken under it.
  */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "platform/platform_int.h"
 
-#define PIT_HZ 1193182u
 #define PM_HZ 3579545u
 #define LEGACY_PM1 0x600
+#define LEGACY_PM1_LEN 6
 #define LEGACY_PMTMR 0x608
-#define LEGACY_SLP_EN 0x2000
+#define LEGACY_DEBUG_EXIT 0xf4
+
+#define PM1_TMR 0x0001
+#define PM1_PWRBTN 0x0100
+#define PM1_STS_BITS 0x8731
+#define PM1_EN_BITS 0x0721
+#define PM1_SCI_EN 0x0001
+#define PM1_CNT_BITS 0x1c03 /* SLP_TYP, BM_RLD, SCI_EN */
+#define PM1_SLP_EN 0x2000
+#define PM1_S5 5
+
+/* --- ACPI PM block ------------------------------------------------------ */
 
 static uint64_t
-legacy_scale(uint64_t ns, uint32_t hz)
+pm_tick(struct platform *p)
 {
-	return (uint64_t)((unsigned __int128)ns * hz / 1000000000u);
+	return platform_scale(timer_now(&p->tq), PM_HZ);
 }
 
-/* --- 8254 -------------------------------------------------------------- */
-
-static uint64_t
-pit_ticks(struct platform *p, const struct pit_channel *c)
-{
-	return legacy_scale(timer_now(&p->tq) - c->start, PIT_HZ);
-}
-
-static bool
-pit_out(struct platform *p, const struct pit_channel *c)
-{
-	uint64_t t = pit_ticks(p, c);
-
-	if (c->count == 0)
-		return c->mode != 0;
-	switch (c->mode) {
-	case 0:
-	case 1:
-		return t >= c->count;
-	case 2:
-		return t % c->count != c->count - 1;
-	case 3:
-		return t % c->count < (c->count + 1) / 2;
-	default:
-		return t != c->count;
-	}
-}
-
-static uint16_t
-pit_value(struct platform *p, const struct pit_channel *c)
-{
-	uint64_t t = pit_ticks(p, c);
-
-	if (c->count == 0)
-		return 0;
-	switch (c->mode) {
-	case 2:
-		return (uint16_t)(c->count - t % c->count);
-	case 3:
-		return (uint16_t)(c->count - t * 2 % c->count) & (uint16_t)~1u;
-	default:
-		return (uint16_t)(c->count - t);
-	}
-}
-
+/* TMR_STS rises whenever bit 31 of the timer changes: every ten minutes.  The
+ * timer is armed only for a guest that wants to hear of it. */
 static void
-pit_arm(struct platform *p) LOCK_REQUIRES(&p->legacy.lock)
+pm_look(struct platform *p) LOCK_REQUIRES(&p->legacy.lock)
 {
 	struct legacy *g = &p->legacy;
-	struct pit_channel *c = &g->pit[0];
+	uint64_t half = pm_tick(p) >> 31;
 
-	timer_cancel(&p->tq, &g->pit_timer);
-	if (c->count == 0 || c->mode == 1 || c->mode == 5)
-		return;
-	g->pit_next = c->start + (uint64_t)c->count * 1000000000u / PIT_HZ;
-	timer_set(&p->tq, &g->pit_timer, g->pit_next);
+	if (half != g->pm_half)
+		g->pm1_sts |= PM1_TMR;
+	g->pm_half = half;
+	ioapic_set(p, PLATFORM_SCI, (g->pm1_sts & g->pm1_en) != 0);
+	pic_set(p, PLATFORM_SCI, (g->pm1_sts & g->pm1_en) != 0);
+	if ((g->pm1_en & PM1_TMR) != 0 && (g->pm1_sts & PM1_TMR) == 0)
+		timer_set(&p->tq, &g->pm_timer, (uint64_t)((unsigned __int128)
+		    ((half + 1) << 31) * 1000000000u / PM_HZ) + 1);
+	else
+		timer_cancel(&p->tq, &g->pm_timer);
 }
 
 static void
-pit_fire(void *arg)
+pm_fire(void *arg)
 {
 	struct platform *p = arg;
-	struct legacy *g = &p->legacy;
-	struct pit_channel *c = &g->pit[0];
-	uint64_t now = timer_now(&p->tq), period;
-	bool tick = false;
 
 	lock_acquire(&p->legacy.lock);
-	if (c->count != 0 && now >= g->pit_next) {
-		tick = true;
-		period = (uint64_t)c->count * 1000000000u / PIT_HZ;
-		if (period == 0)
-			period = 1;
-		if (c->mode == 2 || c->mode == 3) {
-			/* what was missed is one tick */
-			g->pit_next += ((now - g->pit_next) / period + 1) * period;
-			timer_set(&p->tq, &g->pit_timer, g->pit_next);
-		}
-	}
+	pm_look(p);
 	lock_release(&p->legacy.lock);
-	if (tick) {
-		ioapic_set(p, 2, true);
-		ioapic_set(p, 2, false);
-	}
-}
-
-static void
-pit_latch(struct platform *p, struct pit_channel *c)
-{
-	if (c->latched)
-		return;
-	c->latch = pit_value(p, c);
-	c->latched = true;
-}
-
-static void
-pit_control(struct platform *p, uint8_t v) LOCK_REQUIRES(&p->legacy.lock)
-{
-	struct pit_channel *c;
-	unsigned n = v >> 6;
-
-	if (n == 3) { /* read-back */
-		for (unsigned i = 0; i < 3; i++) {
-			c = &p->legacy.pit[i];
-			if ((v & 2u << i) == 0)
-				continue;
-			if ((v & 0x10) == 0 && !c->have_status) {
-				c->status = (uint8_t)(pit_out(p, c) << 7 |
-				    (c->count == 0) << 6 | c->access << 4 |
-				    c->mode << 1 | c->bcd);
-				c->have_status = true;
-			}
-			if ((v & 0x20) == 0)
-				pit_latch(p, c);
-		}
-		return;
-	}
-	c = &p->legacy.pit[n];
-	if ((v >> 4 & 3) == 0) {
-		pit_latch(p, c);
-		return;
-	}
-	c->access = v >> 4 & 3;
-	c->mode = v >> 1 & 7;
-	if (c->mode > 5)
-		c->mode &= 3;
-	c->bcd = v & 1;
-	c->flip = c->wflip = c->latched = c->have_status = false;
-	c->count = 0;
-	if (n == 0)
-		pit_arm(p);
-}
-
-static uint8_t
-pit_read(struct platform *p, struct pit_channel *c)
-{
-	uint16_t v;
-
-	if (c->have_status) {
-		c->have_status = false;
-		return c->status;
-	}
-	v = c->latched ? c->latch : pit_value(p, c);
-	switch (c->access) {
-	case 1:
-		c->latched = false;
-		return (uint8_t)v;
-	case 2:
-		c->latched = false;
-		return (uint8_t)(v >> 8);
-	default:
-		c->flip = !c->flip;
-		if (c->flip)
-			return (uint8_t)v;
-		c->latched = false;
-		return (uint8_t)(v >> 8);
-	}
-}
-
-static void
-pit_write(struct platform *p, unsigned n, uint8_t v) LOCK_REQUIRES(&p->legacy.lock)
-{
-	struct pit_channel *c = &p->legacy.pit[n];
-	uint32_t count;
-
-	switch (c->access) {
-	case 1:
-		count = v;
-		break;
-	case 2:
-		count = (uint32_t)v << 8;
-		break;
-	default:
-		c->wflip = !c->wflip;
-		if (c->wflip) {
-			c->wlow = v;
-			return;
-		}
-		count = (uint32_t)v << 8 | c->wlow;
-	}
-	c->count = count == 0 ? 0x10000 : count;
-	c->start = timer_now(&p->tq);
-	if (n == 0)
-		pit_arm(p);
-}
-
-/* --- RTC --------------------------------------------------------------- */
-
-static uint8_t
-rtc_read(struct legacy *g, uint8_t i)
-{
-	struct timespec ts;
-	struct tm tm;
-	int v;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	gmtime_r(&ts.tv_sec, &tm);
-	switch (i) {
-	case 0: v = tm.tm_sec; break;
-	case 2: v = tm.tm_min; break;
-	case 4: v = tm.tm_hour; break;
-	case 6: v = tm.tm_wday + 1; break;
-	case 7: v = tm.tm_mday; break;
-	case 8: v = tm.tm_mon + 1; break;
-	case 9: v = tm.tm_year % 100; break;
-	case 0x32: v = tm.tm_year / 100 + 19; break;
-	case 0x0a: return 0x26; /* UIP is never seen: the read is atomic */
-	case 0x0c: return 0;
-	case 0x0d: return 0x80;
-	default: return g->cmos[i];
-	}
-	if ((g->cmos[0x0b] & 4) != 0)
-		return (uint8_t)v;
-	return (uint8_t)(v / 10 << 4 | v % 10);
-}
-
-/* --- power ------------------------------------------------------------- */
-
-static void
-pm_sci(struct platform *p) LOCK_REQUIRES(&p->legacy.lock)
-{
-	struct legacy *g = &p->legacy;
-
-	ioapic_set(p, PLATFORM_SCI, (g->pm1_sts & g->pm1_en) != 0);
 }
 
 int
@@ -256,143 +71,163 @@ platform_power_button(struct platform *p)
 	int error = 0;
 
 	lock_acquire(&p->legacy.lock);
-	if ((g->pm1_en & 0x100) == 0)
+	if ((g->pm1_en & PM1_PWRBTN) == 0)
 		error = -EAGAIN;
-	g->pm1_sts |= 0x100;
-	pm_sci(p);
+	g->pm1_sts |= PM1_PWRBTN;
+	pm_look(p);
 	lock_release(&p->legacy.lock);
 	return error;
 }
 
-/* 16-bit registers: STS, EN, CNT */
+/* Three 16-bit registers, STS, EN and CNT, read and written in any width. */
 static void
-pm_io(struct platform *p, uint16_t port, unsigned bytes, bool in,
+pm_pio(struct platform *p, uint16_t port, unsigned bytes, bool in,
     uint32_t *datap) LOCK_REQUIRES(&p->legacy.lock)
 {
 	struct legacy *g = &p->legacy;
-	uint64_t image = g->pm1_sts | (uint64_t)g->pm1_en << 16 |
-	    (uint64_t)(g->pm1_cnt | 1) << 32;
-	unsigned shift = (port - LEGACY_PM1) * 8;
+	unsigned shift = (port - LEGACY_PM1) * 8u;
 	uint64_t mask = (bytes == 4 ? 0xfffffffful : (1ul << bytes * 8) - 1) << shift;
-	uint64_t v;
+	uint64_t image, v;
 
+	pm_look(p);
+	/* there is no SMI that would switch to the legacy mode and back */
+	image = g->pm1_sts | (uint64_t)g->pm1_en << 16 |
+	    (uint64_t)(g->pm1_cnt | PM1_SCI_EN) << 32;
 	if (in) {
 		*datap = (uint32_t)((image & mask) >> shift);
 		return;
 	}
 	v = (uint64_t)*datap << shift & mask;
-	g->pm1_sts &= (uint16_t)~(v & 0xffff); /* write 1 to clear */
-	if ((mask & 0xffff0000ul) != 0)
-		g->pm1_en = (uint16_t)((image & ~mask) >> 16 | v >> 16);
-	if ((mask & 0xffff00000000ul) != 0) {
-		g->pm1_cnt = (uint16_t)((image & ~mask) >> 32 | v >> 32);
-		if ((g->pm1_cnt & LEGACY_SLP_EN) != 0 && (g->pm1_cnt >> 10 & 7) == 5)
-			p->cb.suspend(p->cfg.arg, VMM_SUSPEND_POWEROFF, -1);
-		g->pm1_cnt &= (uint16_t)~LEGACY_SLP_EN;
-	}
-	pm_sci(p);
+	g->pm1_sts &= (uint16_t)~(v & PM1_STS_BITS);
+	v |= image & ~mask;
+	g->pm1_en = v >> 16 & PM1_EN_BITS;
+	g->pm1_cnt = v >> 32 & PM1_CNT_BITS;
+	if ((v >> 32 & PM1_SLP_EN) != 0 && (g->pm1_cnt >> 10 & 7) == PM1_S5)
+		p->cb.suspend(p->cfg.arg, VMM_SUSPEND_POWEROFF, -1);
+	pm_look(p);
 }
 
-/* --- ports ------------------------------------------------------------- */
+/* --- i8042 -------------------------------------------------------------- */
+
+/* Commands whose parameter comes through port 0x60. */
+static void
+i8042_data(struct platform *p, uint8_t v) LOCK_REQUIRES(&p->legacy.lock)
+{
+	struct legacy *g = &p->legacy;
+
+	switch (g->i8042_cmd) {
+	case 0x60:
+		g->i8042_ctr = v;
+		break;
+	case 0xd1: /* output port; bit 0 is the reset line, active low */
+		if ((v & 1) == 0)
+			p->cb.suspend(p->cfg.arg, VMM_SUSPEND_RESET, -1);
+		break;
+	case 0xd2: case 0xd3: /* loop back as if from keyboard or mouse */
+		g->i8042_out = v;
+		g->i8042_sts = g->i8042_cmd == 0xd2 ? 0x01 : 0x21;
+		break;
+	default: /* to a keyboard or mouse that is not there */
+		break;
+	}
+	g->i8042_cmd = 0;
+}
 
 static void
-i8042_write(struct platform *p, uint16_t port, uint8_t v)
+i8042_command(struct platform *p, uint8_t v) LOCK_REQUIRES(&p->legacy.lock)
+{
+	struct legacy *g = &p->legacy;
+	int answer = -1;
+
+	g->i8042_cmd = 0;
+	switch (v) {
+	case 0x20: answer = g->i8042_ctr; break;
+	case 0x60: case 0xd1: case 0xd2: case 0xd3: case 0xd4:
+		g->i8042_cmd = v;
+		break;
+	case 0xa7: g->i8042_ctr |= 0x20; break;
+	case 0xa8: g->i8042_ctr &= (uint8_t)~0x20; break;
+	case 0xa9: case 0xab: answer = 0; break; /* the lines are good */
+	case 0xaa: answer = 0x55; break;
+	case 0xad: g->i8042_ctr |= 0x10; break;
+	case 0xae: g->i8042_ctr &= (uint8_t)~0x10; break;
+	case 0xd0: answer = 0x03; break; /* A20 on, no reset */
+	case 0xf0 ... 0xff: /* pulses of the output port; bit 0 resets */
+		if ((v & 1) == 0)
+			p->cb.suspend(p->cfg.arg, VMM_SUSPEND_RESET, -1);
+		break;
+	default:
+		break;
+	}
+	if (answer >= 0) {
+		g->i8042_out = (uint8_t)answer;
+		g->i8042_sts = 0x01;
+	}
+}
+
+static void
+i8042_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+    LOCK_REQUIRES(&p->legacy.lock)
 {
 	struct legacy *g = &p->legacy;
 
-	if (port == 0x60) {
-		g->i8042_cmd = 0;
+	if (!in) {
+		if (port == 0x60)
+			i8042_data(p, *vp);
+		else
+			i8042_command(p, *vp);
+	} else if (port == 0x64) {
+		*vp = 0x1c | g->i8042_sts; /* not locked, self-test passed */
+	} else {
+		*vp = g->i8042_out;
+		g->i8042_sts = 0;
+	}
+}
+
+/* --- ports -------------------------------------------------------------- */
+
+static void
+legacy_reset_port(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+    LOCK_REQUIRES(&p->legacy.lock)
+{
+	uint8_t bit = port == 0xcf9 ? 4 : 1;
+	uint8_t *reg = port == 0xcf9 ? &p->legacy.cf9 : &p->legacy.port92;
+
+	if (in) {
+		*vp = *reg;
 		return;
 	}
-	g->i8042_full = false;
-	switch (v) {
-	case 0xfe:
+	if ((*vp & bit) != 0 && (*reg & bit) == 0)
 		p->cb.suspend(p->cfg.arg, VMM_SUSPEND_RESET, -1);
-		break;
-	case 0x20: g->i8042_out = 0; g->i8042_full = true; break;
-	case 0xaa: g->i8042_out = 0x55; g->i8042_full = true; break;
-	case 0xab: case 0xa9: g->i8042_out = 1; g->i8042_full = true; break;
-	default: g->i8042_cmd = v;
-	}
+	*reg = port == 0xcf9 ? *vp & 0x0a : (*vp & 0xfe) | 2;
 }
 
-static int
-legacy_read(struct platform *p, uint16_t port) LOCK_REQUIRES(&p->legacy.lock)
-{
-	struct legacy *g = &p->legacy;
-
-	switch (port) {
-	case 0x20: case 0xa0: return 0;
-	case 0x21: return g->pic_imr[0];
-	case 0xa1: return g->pic_imr[1];
-	case 0x40: case 0x41: case 0x42: return pit_read(p, &g->pit[port - 0x40]);
-	case 0x61:
-		return (g->port61 & 0xf) | pit_out(p, &g->pit[2]) << 5 |
-		    (int)(legacy_scale(timer_now(&p->tq), 33144) & 1) << 4;
-	case 0x60:
-		g->i8042_full = false;
-		return g->i8042_out;
-	case 0x64: return 0x14 | g->i8042_full;
-	case 0x70: return g->cmos_index;
-	case 0x71: return rtc_read(g, g->cmos_index);
-	case 0x92: return 2;
-	case 0x80: case 0x4d0: case 0x4d1: case 0xcf9: return 0;
-	default: return -1;
-	}
-}
-
+/* => whether the port is ours */
 static bool
-legacy_write(struct platform *p, uint16_t port, uint8_t v) LOCK_REQUIRES(&p->legacy.lock)
+legacy_byte(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+    LOCK_REQUIRES(&p->legacy.lock)
 {
-	struct legacy *g = &p->legacy;
-	unsigned n;
-
 	switch (port) {
-	case 0x20: case 0xa0:
-		if ((v & 0x10) != 0)
-			g->pic_icw[port == 0xa0] = 1;
+	case 0x20: case 0x21: case 0xa0: case 0xa1: case 0x4d0: case 0x4d1:
+		pic_pio(p, port, in, vp);
 		return true;
-	case 0x21: case 0xa1:
-		n = port == 0xa1;
-		if (g->pic_icw[n] == 0) {
-			g->pic_imr[n] = v;
-		} else if (g->pic_icw[n] == 1) {
-			g->pic_base[n] = v;
-			g->pic_icw[n] = 2;
-		} else if (++g->pic_icw[n] > 3) {
-			g->pic_icw[n] = 0;
-		}
-		return true;
-	case 0x40: case 0x41: case 0x42:
-		pit_write(p, port - 0x40, v);
-		return true;
-	case 0x43:
-		pit_control(p, v);
+	case 0x40 ... 0x43: case 0x61:
+		pit_pio(p, port, in, vp);
 		return true;
 	case 0x60: case 0x64:
-		i8042_write(p, port, v);
+		i8042_pio(p, port, in, vp);
 		return true;
-	case 0x61:
-		if ((v & 1) != 0 && (g->port61 & 1) == 0)
-			g->pit[2].start = timer_now(&p->tq); /* gate rises */
-		g->port61 = v & 0xf;
+	case 0x70: case 0x71:
+		rtc_pio(p, port, in, vp);
 		return true;
-	case 0x70:
-		g->cmos_index = v & 0x7f;
+	case 0x92: case 0xcf9:
+		legacy_reset_port(p, port, in, vp);
 		return true;
-	case 0x71:
-		if (g->cmos_index > 0x09 && (g->cmos_index < 0x0c || g->cmos_index > 0x0d))
-			g->cmos[g->cmos_index] = v;
-		return true;
-	case 0x92:
-		if ((v & 1) != 0)
-			p->cb.suspend(p->cfg.arg, VMM_SUSPEND_RESET, -1);
-		return true;
-	case 0xcf9:
-		if ((v & 4) != 0)
-			p->cb.suspend(p->cfg.arg, VMM_SUSPEND_RESET, -1);
-		return true;
-	case 0x80: case 0xed: case 0x4d0: case 0x4d1:
+	case 0x80: case 0xed: /* POST code, and what some delay with */
+		if (in)
+			*vp = p->legacy.post;
+		else
+			p->legacy.post = *vp;
 		return true;
 	default:
 		return false;
@@ -402,29 +237,28 @@ legacy_write(struct platform *p, uint16_t port, uint8_t v) LOCK_REQUIRES(&p->leg
 int
 legacy_pio(struct platform *p, uint16_t port, unsigned bytes, bool in, uint32_t *datap)
 {
-	int error = 0, v;
+	uint8_t v = (uint8_t)*datap;
+	int error = 0;
 
-	if (port == 0xf4 && p->cfg.debug_exit && !in) {
+	if (port == LEGACY_DEBUG_EXIT && p->cfg.debug_exit && !in) {
 		p->cb.suspend(p->cfg.arg, VMM_SUSPEND_POWEROFF,
 		    (int)((*datap << 1 | 1) & 0xff));
 		return 0;
 	}
 	lock_acquire(&p->legacy.lock);
-	if (port >= LEGACY_PM1 && port + bytes <= LEGACY_PM1 + 6) {
-		pm_io(p, port, bytes, in, datap);
-	} else if (port == LEGACY_PMTMR && in) {
-		*datap = (uint32_t)legacy_scale(timer_now(&p->tq), PM_HZ);
-	} else if (bytes != 1) {
+	if (port >= LEGACY_PM1 && port + bytes <= LEGACY_PM1 + LEGACY_PM1_LEN) {
+		pm_pio(p, port, bytes, in, datap);
+	} else if (port >= LEGACY_PMTMR && port + bytes <= LEGACY_PMTMR + 4) {
+		if (in)
+			*datap = (uint32_t)pm_tick(p) >> (port - LEGACY_PMTMR) * 8;
+	} else if (!legacy_byte(p, port, in, &v)) {
 		error = -ENXIO;
 	} else if (in) {
-		v = legacy_read(p, port);
-		if (v < 0)
-			error = -ENXIO;
-		else
-			*datap = (uint32_t)v & 0xff;
-	} else if (!legacy_write(p, port, (uint8_t)*datap)) {
-		error = -ENXIO;
+		/* a wide read finds nobody at the bytes above */
+		*datap = v | (bytes == 1 ? 0 : ~0u << 8);
 	}
+	if (in && error == 0 && bytes < 4)
+		*datap &= (1u << bytes * 8) - 1;
 	lock_release(&p->legacy.lock);
 	return error;
 }
@@ -434,15 +268,19 @@ legacy_reset(struct platform *p)
 {
 	struct legacy *g = &p->legacy;
 
-	timer_cancel(&p->tq, &g->pit_timer);
-	g->pit_timer.fn = pit_fire;
-	g->pit_timer.arg = p;
-	memset(g->pit, 0, sizeof(g->pit));
-	memset(g->cmos, 0, sizeof(g->cmos));
-	g->cmos[0x0b] = 2;
+	lock_acquire(&p->legacy.lock);
+	pit_reset(p);
+	rtc_reset(p);
+	pic_reset(p);
+	timer_cancel(&p->tq, &g->pm_timer);
+	g->pm_timer.fn = pm_fire;
+	g->pm_timer.arg = p;
+	g->pm_half = pm_tick(p) >> 31;
 	g->pm1_sts = g->pm1_en = g->pm1_cnt = 0;
-	g->pic_imr[0] = g->pic_imr[1] = 0xff;
-	g->pic_icw[0] = g->pic_icw[1] = 0;
-	g->port61 = 0;
-	g->i8042_full = false;
+	g->i8042_sts = g->i8042_cmd = g->i8042_out = 0;
+	g->i8042_ctr = 0x30;
+	g->cf9 = 0;
+	g->port92 = 2;
+	g->post = 0;
+	lock_release(&p->legacy.lock);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "platform/platform_int.h"
 
@@ -23,11 +24,16 @@ platform_create(const struct platform_config *cfg, struct platform **pp)
 		return error;
 	}
 	lock_init(&p->ioapic.lock, "ioapic", LOCK_RANK_IOAPIC);
+	/* not held with the I/O APIC's, so of one rank */
+	lock_init(&p->pic.lock, "pic", LOCK_RANK_IOAPIC);
+	/* both raise lines with their lock held; never held together */
 	lock_init(&p->legacy.lock, "legacy", LOCK_RANK_IOAPIC - 1);
+	lock_init(&p->hpet.lock, "hpet", LOCK_RANK_IOAPIC - 1);
 	for (unsigned i = 0; i < cfg->ncpu; i++)
 		lapic_create(p, i);
 	ioapic_reset(p);
 	legacy_reset(p);
+	hpet_reset(p);
 	*pp = p;
 	return 0;
 }
@@ -38,9 +44,36 @@ platform_destroy(struct platform *p)
 	timer_queue_fini(&p->tq);
 	for (unsigned i = 0; i < p->cfg.ncpu; i++)
 		lapic_destroy(&p->lapic[i]);
+	lock_fini(&p->hpet.lock);
 	lock_fini(&p->legacy.lock);
+	lock_fini(&p->pic.lock);
 	lock_fini(&p->ioapic.lock);
 	free(p);
+}
+
+void
+platform_run_timers(struct platform *p)
+{
+	timer_run(&p->tq);
+}
+
+uint64_t
+platform_wall(struct platform *p)
+{
+	struct timespec ts;
+
+	if (p->cb.wall != NULL)
+		return p->cb.wall(p->cfg.arg);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* The 8254 is wired to pin 2 of the I/O APIC, as the MADT says. */
+void
+platform_line(struct platform *p, unsigned irq, bool level)
+{
+	pic_set(p, irq, level);
+	ioapic_set(p, irq == 0 ? 2 : irq, level);
 }
 
 void
@@ -52,6 +85,7 @@ platform_vcpu_reset(void *arg, unsigned vcpu, bool init)
 	if (vcpu == 0 && !init) {
 		ioapic_reset(p);
 		legacy_reset(p);
+		hpet_reset(p);
 	}
 }
 
@@ -69,17 +103,18 @@ platform_mmio(void *arg, unsigned vcpu, gpa_t gpa, unsigned bytes, bool write,
 {
 	struct platform *p = arg;
 	uint32_t v = (uint32_t)*datap;
-	int error;
 
 	if ((gpa & ~0xffful) == PLATFORM_LAPIC_GPA)
-		error = lapic_mmio(&p->lapic[vcpu], gpa & 0xfff, write, &v);
+		lapic_mmio(&p->lapic[vcpu], gpa & 0xfff, write, &v);
 	else if ((gpa & ~0xffful) == PLATFORM_IOAPIC_GPA)
-		error = ioapic_mmio(p, gpa & 0xfff, write, &v);
+		ioapic_mmio(p, gpa & 0xfff, write, &v);
+	else if ((gpa & ~0xffful) == PLATFORM_HPET_GPA)
+		hpet_mmio(p, gpa & 0xfff, bytes, write, datap);
 	else
 		return -ENXIO;
-	if (!write)
+	if (!write && (gpa & ~0xffful) != PLATFORM_HPET_GPA)
 		*datap = bytes == 8 ? v : v & ((1ul << bytes * 8) - 1);
-	return error;
+	return 0;
 }
 
 int
@@ -122,14 +157,20 @@ platform_cpuid(void *arg, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 		regs[3] = vcpu;
 		break;
 	case 0x40000000: /* the signature that announces the leaf below */
-		regs[0] = 0x40000001;
+		regs[0] = 0x40000010;
 		regs[1] = 0x4b4d564b;
 		regs[2] = 0x564b4d56;
 		regs[3] = 0x4d;
 		break;
 	case 0x40000001:
-		regs[0] = 1u << 0 | 1u << 3 | 1u << 24; /* both clocks, stable */
+		/* both clocks, no delays after port accesses, stable */
+		regs[0] = 1u << 0 | 1u << 1 | 1u << 3 | 1u << 24;
 		regs[1] = regs[2] = regs[3] = 0;
+		break;
+	case 0x40000010: /* kHz of the TSC and of the local APIC's timer */
+		regs[0] = (uint32_t)(p->cfg.tsc_hz / 1000);
+		regs[1] = LAPIC_TIMER_KHZ;
+		regs[2] = regs[3] = 0;
 		break;
 	case 0x80000008: /* cores of the package */
 		regs[2] = (p->cfg.ncpu - 1) | 4u << 12;
@@ -142,13 +183,25 @@ platform_cpuid(void *arg, unsigned vcpu, uint32_t leaf, uint32_t subleaf,
 int
 platform_intr_pending(void *arg, unsigned vcpu)
 {
-	return lapic_pending(&((struct platform *)arg)->lapic[vcpu]);
+	struct platform *p = arg;
+	struct lapic *l = &p->lapic[vcpu];
+
+	/* the vector of the 8259s is known once it is taken; any will do */
+	if (atomic_load(&p->pic.out) && lapic_takes_extint(l))
+		return 0;
+	return lapic_pending(l);
 }
 
 int
 platform_intr_accept(void *arg, unsigned vcpu)
 {
-	return lapic_accept(&((struct platform *)arg)->lapic[vcpu]);
+	struct platform *p = arg;
+	struct lapic *l = &p->lapic[vcpu];
+	int v = -1;
+
+	if (atomic_load(&p->pic.out) && lapic_takes_extint(l))
+		v = pic_accept(p);
+	return v >= 0 ? v : lapic_accept(l);
 }
 
 uint8_t
@@ -179,6 +232,8 @@ platform_irq_assert(struct platform *p, unsigned pin)
 	if (pin >= PLATFORM_PINS)
 		return -EINVAL;
 	ioapic_set(p, pin, true);
+	if (pin < 16 && pin != 2)
+		pic_set(p, pin, true);
 	return 0;
 }
 
@@ -188,6 +243,8 @@ platform_irq_deassert(struct platform *p, unsigned pin)
 	if (pin >= PLATFORM_PINS)
 		return -EINVAL;
 	ioapic_set(p, pin, false);
+	if (pin < 16 && pin != 2)
+		pic_set(p, pin, false);
 	return 0;
 }
 

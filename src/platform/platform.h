@@ -28,7 +28,11 @@ struct platform_callbacks {
 	int (*write)(void *arg, gpa_t gpa, const void *buf, uint64_t len);
 	int (*read)(void *arg, gpa_t gpa, void *buf, uint64_t len);
 	uint64_t (*tsc)(void *arg, unsigned vcpu);
-	uint64_t (*now)(void *arg); /* ns, monotonic; NULL: the host's */
+	/* For tests; both NULL: the host's clocks.  With a clock of its own a
+	 * platform has no thread: platform_run_timers().  ns, monotonic; ns
+	 * since 1970 */
+	uint64_t (*now)(void *arg);
+	uint64_t (*wall)(void *arg);
 };
 
 struct platform_config {
@@ -42,6 +46,8 @@ struct platform_config {
 int platform_create(const struct platform_config *cfg,
     struct platform **pp) BASE_MUST_CHECK;
 void platform_destroy(struct platform *p);
+/* Runs the timers that are due by callbacks.now. */
+void platform_run_timers(struct platform *p);
 
 /* engine_callbacks of the same names */
 int platform_pio(void *p, unsigned vcpu, uint16_t port, unsigned bytes,
@@ -58,6 +64,7 @@ uint8_t platform_cr8_get(void *p, unsigned vcpu);
 void platform_cr8_set(void *p, unsigned vcpu, uint8_t cr8);
 void platform_vcpu_reset(void *p, unsigned vcpu, bool init);
 
+/* Pins of the I/O APIC; those below 16 are also lines of the 8259s. */
 int platform_irq_assert(struct platform *p, unsigned pin);
 int platform_irq_deassert(struct platform *p, unsigned pin);
 int platform_msi(struct platform *p, uint64_t addr, uint32_t data);

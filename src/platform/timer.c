@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One thread, absolute deadlines.  Sleeps for ever when nothing is armed. */
+/*
+ * The timer queue: one thread, absolute deadlines of CLOCK_MONOTONIC; it
+ * sleeps for ever when nothing is armed.  The queue's lock guards the list and
+ * each timer's place in it, and ranks above the locks of the timers' owners,
+ * who set and cancel with their own lock held.
+ *
+ * A queue with a clock of its own (tests) has no thread: timer_run().
+ */
 #include <errno.h>
 #include <time.h>
 
@@ -16,6 +23,31 @@ timer_now(struct timer_queue *q)
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+/* Runs the first timer if it is due; the lock is let go meanwhile. */
+static bool
+timer_fire(struct timer_queue *q, uint64_t now) LOCK_REQUIRES(&q->lock)
+{
+	struct timer *t = q->head;
+
+	if (t == NULL || t->when > now)
+		return false;
+	q->head = t->next;
+	t->armed = false;
+	lock_release(&q->lock);
+	t->fn(t->arg);
+	lock_acquire(&q->lock);
+	return true;
+}
+
+void
+timer_run(struct timer_queue *q)
+{
+	lock_acquire(&q->lock);
+	while (timer_fire(q, timer_now(q)))
+		;
+	lock_release(&q->lock);
+}
+
 static void *
 timer_thread(void *arg)
 {
@@ -23,24 +55,11 @@ timer_thread(void *arg)
 
 	lock_acquire(&q->lock);
 	while (!q->stop) {
-		struct timer *t = q->head;
-		uint64_t now;
+		uint64_t now = timer_now(q);
 
-		if (t == NULL) {
-			(void)lock_cond_wait(&q->cond, &q->lock, -1);
-			continue;
-		}
-		now = timer_now(q);
-		if (t->when > now) {
-			(void)lock_cond_wait(&q->cond, &q->lock,
-			    (int64_t)(t->when - now));
-			continue;
-		}
-		q->head = t->next;
-		t->armed = false;
-		lock_release(&q->lock);
-		t->fn(t->arg);
-		lock_acquire(&q->lock);
+		if (!timer_fire(q, now))
+			(void)lock_cond_wait(&q->cond, &q->lock, q->head == NULL ? -1 :
+			    (int64_t)(q->head->when - now));
 	}
 	lock_release(&q->lock);
 	return NULL;
@@ -53,6 +72,8 @@ timer_queue_init(struct timer_queue *q, uint64_t (*now)(void *), void *arg)
 	lock_cond_init(&q->cond);
 	q->now = now;
 	q->arg = arg;
+	if (now != NULL)
+		return 0;
 	return -pthread_create(&q->thread, NULL, timer_thread, q);
 }
 
@@ -63,7 +84,8 @@ timer_queue_fini(struct timer_queue *q)
 	q->stop = true;
 	lock_cond_broadcast(&q->cond);
 	lock_release(&q->lock);
-	pthread_join(q->thread, NULL);
+	if (q->now == NULL)
+		pthread_join(q->thread, NULL);
 	lock_cond_fini(&q->cond);
 	lock_fini(&q->lock);
 }
