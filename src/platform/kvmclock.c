@@ -5,7 +5,6 @@
  * is the host's plus a constant, so a record stays right once written.
  */
 #include <errno.h>
-#include <time.h>
 
 #include "platform/platform_int.h"
 
@@ -66,12 +65,9 @@ static int
 kvmclock_wall_clock(struct platform *p, uint64_t val)
 {
 	struct kvmclock_wall w = { .version = 2 };
-	struct timespec ts;
-	uint64_t up, now;
+	uint64_t up, now = platform_wall(p);
 
 	p->clock.wall = val;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	now = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	up = (uint64_t)((unsigned __int128)p->cb.tsc(p->cfg.arg, 0) * 1000000000u /
 	    p->cfg.tsc_hz);
 	w.sec = (uint32_t)((now - up) / 1000000000u);
