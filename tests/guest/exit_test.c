@@ -68,8 +68,7 @@ struct exit_access {
 };
 
 /* The n-th access of all reads as n * 0x0101010101010101. */
-#define V(n, bytes) ((n) * 0x0101010101010101ul & \
-    ((bytes) == 8 ? ~0ul : (1ul << 8 * (bytes)) - 1))
+#define V(n, bytes) ((n) * 0x0101010101010101ul & ~0ul >> (64 - 8 * (bytes)))
 static const struct exit_access exit_want[] = {
 	{ 'r', 4, DEV, V(1, 4) },
 	{ 'w', 4, DEV + 4, V(1, 4) },
