@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Timers and their ways to the processor: local APIC one-shot, periodic, TSC
- * deadline; the 8254 by the I/O APIC; the TSC against the PM timer; masks.
+ * deadline; the 8254 by the I/O APIC and by the 8259; masks and EOIs.
  */
 #include "guest64.h"
 
@@ -155,6 +155,23 @@ t_pit(void)
 	(void)t_run(s_spin, 100000);
 	t_apic(0xb0, 0);
 	CHECK_EQ(t_run(s_spin, 10000000), GUEST_DONE);
+	/* through the 8259 and LINT0 as ExtINT */
+	outb(0x20, 0x11);
+	outb(0x21, 0x60);
+	outb(0x21, 4);
+	outb(0x21, 1);
+	outb(0x21, 0xfe);
+	t_apic(0x350, 0x700);
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK_EQ(t_run(s_wait, 0), 0x60);
+		outb(0x20, 0x20);
+	}
+	/* not before the EOI */
+	CHECK_EQ(t_run(s_wait, 0), 0x60);
+	CHECK_EQ(t_run(s_spin, 10000000), GUEST_DONE);
+	outb(0x20, 0x20);
+	outb(0x21, 0xff);
+	t_apic(0x350, 0x10000);
 }
 
 void
