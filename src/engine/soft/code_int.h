@@ -29,7 +29,9 @@ struct code_site {
 	uint16_t off;  /* guest instruction (LINK: target), offset in page */
 	uint8_t kind;  /* enum code_site_kind */
 	uint8_t n;     /* bytes of the access, and CODE_SITE_VEC; LINK: 1 if flags are live */
-	int32_t sp;    /* JUMP: what undoes the change of the stack pointer */
+	int32_t sp;    /* JUMP: what undoes the change of the stack pointer;
+			* miss: 0, or n is a span that has the operand of
+			* sp >> 16 bytes at sp & 0xffff */
 } __attribute__((packed));
 #define CODE_SITE_VEC 0x80 /* in n: the executor finds out which fault it is */
 

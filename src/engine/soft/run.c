@@ -49,7 +49,9 @@ uint64_t
 soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
 	uint64_t mask = cpu->mode_key & SOFT_KEY_L ? ~0ul : 0xfffffffful;
+	uint64_t seq = cpu->pmap_seq;
 	bool live = cpu->fpu_live != 0;
+	unsigned n;
 	int r;
 
 	if (RUN_EAGER)
@@ -59,8 +61,23 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	switch (s->kind) {
 	case CODE_S_READ:
 	case CODE_S_WRITE:
-		r = soft_tlb_fill(cpu, va, s->n & ~CODE_SITE_VEC,
-		    s->kind == CODE_S_READ ? VMM_PROT_READ : VMM_PROT_WRITE);
+		n = s->n & ~CODE_SITE_VEC;
+		if (s->sp != 0) {
+			/* One check for several operands. */
+			if ((va & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE) {
+				cpu->out_why = CODE_STEP;
+				return 0;
+			}
+			va += (uint32_t)s->sp & 0xffff;
+			n = (uint32_t)s->sp >> 16;
+		}
+		r = soft_tlb_fill(cpu, va, n, s->kind == CODE_S_READ ?
+		    VMM_PROT_READ : VMM_PROT_WRITE);
+		if (r == SOFT_OK && cpu->pmap_seq != seq) {
+			/* Host addresses from before are stale. */
+			cpu->out_why = CODE_LOOKUP;
+			return 0;
+		}
 		if (r == SOFT_OK) {
 			if (live)
 				soft_fpu_get(cpu);

@@ -21,6 +21,8 @@
 
 #define XL_INSNS 64u
 #define XL_BYTES 24576u /* of hot code: rel32 and CODE_ROOM are safe */
+#define XL_GROUPS 4u
+#define XL_SPAN 120
 #define XL_COLD 512u
 
 enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR };
@@ -32,6 +34,12 @@ struct xl_cold {
 	const struct soft_insn *recipe; /* flags come from it, or NULL */
 	int64_t delta; /* FAR: target - page */
 	bool saved;    /* FAR: flags are saved already */
+};
+
+struct xl_group {
+	int base; /* guest register, -1: none */
+	int64_t lo, hi;
+	bool write;
 };
 
 struct xl {
@@ -46,6 +54,9 @@ struct xl {
 	bool fpu;	   /* vector state is known to be live */
 	bool done;
 	bool last; /* the block has no room for another instruction */
+	int32_t disp; /* of the operand off S0 */
+	unsigned ngroup, ndec;
+	struct xl_group group[XL_GROUPS];
 	unsigned ncold;
 	struct xl_cold cold[XL_COLD];
 	struct soft_insn ins[XL_INSNS];
@@ -447,6 +458,113 @@ xl_check(struct xl *x, unsigned n, bool write)
 	    (int32_t)offsetof(struct soft_tlb_entry, addend));
 }
 
+/*
+ * Groups.  Several operands off one base register that stays as it is are
+ * checked at once: the first check covers all of them, and the host address
+ * of the lowest is kept in a scratch slot for the rest of the block.  A miss
+ * fills for the instruction's own operand alone; where the span would cross a
+ * page the executor runs the instruction.  Nothing in a block moves host
+ * memory under such an address: soft_slow() does not come back after it has
+ * left the pmap.
+ */
+static bool
+xl_group_operand(const struct xl *x, const struct soft_insn *in, int *base,
+    int64_t *disp)
+{
+	const ZydisDecodedOperandMem *m;
+
+	if (!x->is64 || in->cls != SOFT_C_NATIVE || in->memop < 0 ||
+	    in->mem_access == 0 || in->addrsize != 8 ||
+	    in->mem_seg >= VMM_SEG_FS || in->mem_bytes == 0 ||
+	    in->mem_bytes > 64 || in->opsize == 2)
+		return false;
+	m = &in->op[in->memop].mem;
+	*base = soft_gpr_number(m->base);
+	*disp = m->disp.value;
+	return *base >= 0 && *base < 12 && m->index == ZYDIS_REGISTER_NONE &&
+	    m->type == ZYDIS_MEMOP_TYPE_MEM && *disp >= INT32_MIN / 2 &&
+	    *disp <= INT32_MAX / 2;
+}
+
+static unsigned
+xl_gpr_written(const struct soft_insn *in)
+{
+	unsigned w = in->gpr_write;
+
+	if (in->cls == SOFT_C_STACK || in->cls == SOFT_C_CALL)
+		w |= 1u << 4;
+	return w;
+}
+
+/* => the operand is checked, S0 and x->disp address it */
+static bool
+xl_mem_group(struct xl *x)
+{
+	const struct soft_insn *in = x->in, *next = in;
+	bool write = (in->mem_access & VMM_PROT_WRITE) != 0;
+	struct xl_group *g;
+	struct xl_cold *c;
+	int64_t d, lo, hi;
+	int base, b;
+
+	if (!xl_group_operand(x, in, &base, &d))
+		return false;
+	for (unsigned i = 0; i < XL_GROUPS; i++) {
+		g = &x->group[i];
+		if (g->base == base && d >= g->lo &&
+		    d + in->mem_bytes <= g->hi && (g->write || !write)) {
+			emit_gs_ld(x->o, EMIT_S0, EMIT_CPU(scratch) + 8 *
+			    (int32_t)(i + 1));
+			x->disp = (int32_t)(d - g->lo);
+			return true;
+		}
+	}
+	lo = d;
+	hi = d + in->mem_bytes;
+	for (unsigned n = 0; next + 1 < x->ins + x->ndec && n < 24; n++) {
+		int64_t e, l, h;
+
+		if ((xl_gpr_written(next) >> base & 1) != 0)
+			break;
+		next++;
+		if (!xl_group_operand(x, next, &b, &e) || b != base ||
+		    (!write && (next->mem_access & VMM_PROT_WRITE) != 0))
+			continue;
+		l = base_min(lo, e);
+		h = base_max(hi, e + next->mem_bytes);
+		if (h - l <= XL_SPAN) {
+			lo = l;
+			hi = h;
+		}
+	}
+	if (hi - lo == in->mem_bytes && lo == d)
+		return false;
+	g = &x->group[x->ngroup++ % XL_GROUPS];
+	g->base = base;
+	g->lo = lo;
+	g->hi = hi;
+	g->write = write;
+	xl_clobber(x);
+	emit_lea(x->o, true, EMIT_S0, (int)xl_host((unsigned)base),
+	    (int32_t)lo);
+	xl_check(x, (unsigned)(hi - lo), write);
+	c = &x->cold[x->ncold - 1];
+	c->site.sp = (int32_t)(in->mem_bytes << 16 | (unsigned)(d - lo));
+	emit_gs_st(x->o, EMIT_S0, EMIT_CPU(scratch) +
+	    8 * (int32_t)(g - x->group + 1));
+	x->disp = (int32_t)(d - lo);
+	return true;
+}
+
+static void
+xl_group_end(struct xl *x, unsigned regs)
+{
+	for (unsigned i = 0; i < XL_GROUPS; i++)
+		if (x->group[i].base >= 0 &&
+		    (regs >> x->group[i].base & 1) != 0)
+			x->group[i].base = -1;
+}
+
 /* The memory operand's host address into S0. */
 static void
 xl_mem(struct xl *x)
@@ -576,6 +694,7 @@ xl_native(struct xl *x)
 	uint8_t code[16];
 	int len;
 
+	x->disp = 0;
 	if (in->zi.mnemonic == ZYDIS_MNEMONIC_LEA)
 		return xl_lea(x);
 	if (in->memop >= 0 && in->mem_access == 0)
@@ -609,8 +728,13 @@ xl_native(struct xl *x)
 		return false;
 	if (in->fpu || in->sse || in->avx)
 		xl_need_fpu(x);
-	if (mem)
+	if (mem && !xl_mem_group(x))
 		xl_mem(x);
+	if (mem && x->disp != 0) {
+		rc.mem_disp = x->disp;
+		len = soft_recode(in, &rc, code);
+		KASSERT(len > 0, "the same with a displacement");
+	}
 	writes = in->fl_write != 0 || in->fl_undef != 0 || in->fl_cond_write;
 	if (in->fl_read != 0 || in->fl_cond_write ||
 	    (writes && (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH))
@@ -1101,6 +1225,28 @@ xl_insn(struct xl *x)
 	}
 }
 
+/* Decodes to the first sure end of the block. => why it went no further */
+static int
+xl_decode(struct xl *x, const uint8_t *host, unsigned avail, unsigned limit)
+{
+	unsigned at = 0;
+	int error;
+
+	for (x->ndec = 0; x->ndec < limit && at < avail;) {
+		struct soft_insn *in = &x->ins[x->ndec];
+
+		error = soft_decode(host + at, avail - at, x->key, in);
+		if (error != 0 || in->len == 0)
+			return error;
+		x->ndec++;
+		at += in->len;
+		if (in->cls == SOFT_C_JMP || in->cls == SOFT_C_CALL ||
+		    in->cls == SOFT_C_RET || in->cls == SOFT_C_UD)
+			break;
+	}
+	return 0;
+}
+
 void
 xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
     unsigned avail, unsigned limit)
@@ -1121,19 +1267,17 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 	x->recipe = NULL;
 	o->nfault = 0;
 	b->start = o->pos;
+	x->ngroup = 0;
+	for (n = 0; n < XL_GROUPS; n++)
+		x->group[n].base = -1;
 	limit = base_min(limit, XL_INSNS);
+	error = xl_decode(x, host, avail, limit);
 	for (n = 0; !x->done; n++) {
 		uint32_t pos;
 		unsigned ncold;
 
-		error = 0;
-		ok = false;
 		x->in = &x->ins[base_min(n, XL_INSNS - 1)];
-		if (at < avail && n < limit) {
-			error = soft_decode(host + at, avail - at, b->key,
-			    x->in);
-			ok = error == 0 && x->in->len != 0;
-		}
+		ok = n < x->ndec;
 		if (n == 0) {
 			if (!ok)
 				x->in->cls = SOFT_C_UD;
@@ -1141,10 +1285,10 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 		}
 		pos = o->pos;
 		if (at >= avail || n == limit || pos - b->start > XL_BYTES ||
-		    (n > 0 && error == -EFAULT)) {
+		    (n > 0 && !ok && error == -EFAULT)) {
 			/* Straight on, elsewhere: by way of the jump cache if
 			 * the next instruction crosses into another page. */
-			xl_goto(x, 16, x->page_off, error == -EFAULT);
+			xl_goto(x, 16, x->page_off, !ok && error == -EFAULT);
 			break;
 		}
 		ncold = x->ncold;
@@ -1160,6 +1304,7 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 			at += ok ? x->in->len : avail - at;
 			break;
 		}
+		xl_group_end(x, xl_gpr_written(x->in));
 		at += x->in->len;
 		x->page_off += x->in->len;
 	}
