@@ -140,7 +140,7 @@ pic_command(struct pic_chip *c, uint8_t v)
 		if (first == 8)
 			break;
 		n = (c->top + first) & 7;
-		/* FALLTHROUGH */
+		__attribute__((fallthrough));
 	case 3: case 7:
 		c->isr &= (uint8_t)~(1u << n);
 		if (v >> 7 != 0)

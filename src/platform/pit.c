@@ -268,7 +268,7 @@ pit_gate(struct pit_channel *c, bool gate, uint64_t now)
 }
 
 void
-pit_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+pit_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp) LOCK_REQUIRES(&p->legacy.lock)
 {
 	struct legacy *g = &p->legacy;
 

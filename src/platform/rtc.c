@@ -270,7 +270,7 @@ rtc_write(struct platform *p, uint8_t i, uint8_t v) LOCK_REQUIRES(&p->legacy.loc
 }
 
 void
-rtc_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+rtc_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp) LOCK_REQUIRES(&p->legacy.lock)
 {
 	struct rtc *r = &p->legacy.rtc;
 
