@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ACPI tables (ACPI 5.1): RSDP, XSDT, FADT, FACS, MADT, HPET, DSDT.  The DSDT's AML
+ * ACPI tables (ACPI 6.0): RSDP, XSDT, FADT, FACS, MADT, HPET, DSDT.  The DSDT's AML
  * is put together here: \_S5_, and COM1 as a PNP0501 device.
  */
 #include <errno.h>
@@ -81,14 +81,14 @@ acpi_gas(struct acpi_buf *a, uint16_t port, uint8_t bits)
 	acpi_u(a, port == 0 ? 0 : 1, 1);
 	acpi_u(a, bits, 1);
 	acpi_u(a, 0, 1);
-	acpi_u(a, bits / 16, 1);
+	acpi_u(a, port == 0 ? 0 : bits == 8 ? 1 : port == 0x608 ? 3 : 2, 1);
 	acpi_u(a, port, 8);
 }
 
 static void
 acpi_fadt(struct acpi_buf *a, uint64_t facs, uint64_t dsdt)
 {
-	uint32_t at = acpi_begin(a, "FACP", 5);
+	uint32_t at = acpi_begin(a, "FACP", 6);
 
 	acpi_u(a, facs, 4);
 	acpi_u(a, dsdt, 4);
@@ -135,6 +135,7 @@ acpi_fadt(struct acpi_buf *a, uint64_t facs, uint64_t dsdt)
 	acpi_gas(a, 0, 0);
 	acpi_gas(a, 0, 0); /* sleep control, status */
 	acpi_gas(a, 0, 0);
+	acpi_put(a, "HYVE\0\0\0", 8); /* hypervisor */
 	acpi_end(a, at);
 }
 

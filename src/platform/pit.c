@@ -14,6 +14,8 @@
  */
 #include "platform/platform_int.h"
 
+#define PIT_MIN (PLATFORM_MIN_NS * (uint64_t)PIT_HZ / 1000000000u)
+
 static uint64_t
 pit_tick(struct platform *p)
 {
@@ -99,7 +101,8 @@ pit_arm(struct platform *p) LOCK_REQUIRES(&p->legacy.lock)
 		return;
 	switch (c->mode) {
 	case 2: case 3:
-		n = (now - c->start) / c->count + 1;
+		/* ticks that come too fast are merged */
+		n = (now - c->start + PIT_MIN) / c->count + 1;
 		g->pit_due = c->start + n * c->count;
 		break;
 	case 0: case 4:

@@ -157,11 +157,6 @@ struct legacy {
 	uint8_t i8042_cmd, i8042_out, i8042_sts, i8042_ctr;
 	uint8_t cf9, port92, post;
 };
-/* => p->legacy.lock held for all but the last two */
-void pit_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp);
-void pit_reset(struct platform *p);
-void rtc_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp);
-void rtc_reset(struct platform *p);
 void legacy_reset(struct platform *p);
 int legacy_pio(struct platform *p, uint16_t port, unsigned bytes, bool in,
     uint32_t *datap);
@@ -210,6 +205,13 @@ struct platform {
 	struct hpet hpet;
 	struct kvmclock clock;
 };
+
+void pit_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+    LOCK_REQUIRES(&p->legacy.lock);
+void pit_reset(struct platform *p) LOCK_REQUIRES(&p->legacy.lock);
+void rtc_pio(struct platform *p, uint16_t port, bool in, uint8_t *vp)
+    LOCK_REQUIRES(&p->legacy.lock);
+void rtc_reset(struct platform *p) LOCK_REQUIRES(&p->legacy.lock);
 
 /* ns in ticks of hz */
 static inline uint64_t
