@@ -182,11 +182,22 @@ soft_xlate_fini(struct soft_cpu *cpu)
 
 /* --- in and out -------------------------------------------------------- */
 
-void
+/* Called with the guest's vector state live: no vector register in these, not
+ * even for an initializer. */
+#define CACHE_NO_VECTOR __attribute__((target("general-regs-only")))
+
+static void
+cache_nap(void)
+{
+	struct timespec ts = { .tv_nsec = 20000 };
+
+	(void)nanosleep(&ts, NULL);
+}
+
+CACHE_NO_VECTOR void
 code_join(struct soft_cpu *cpu)
 {
 	struct cache *c = cpu->vm->cache;
-	struct timespec ts = { .tv_nsec = 20000 };
 
 	for (;;) {
 		/* The store before the look: the flusher does the reverse. */
@@ -196,11 +207,11 @@ code_join(struct soft_cpu *cpu)
 		atomic_store(&cpu->in_code, 0);
 		soft_fpu_put(cpu);
 		while (atomic_load(&c->flushing) != 0)
-			(void)nanosleep(&ts, NULL);
+			cache_nap();
 	}
 }
 
-void
+CACHE_NO_VECTOR void
 code_part(struct soft_cpu *cpu)
 {
 	atomic_store_explicit(&cpu->in_code, 0, memory_order_release);
@@ -211,13 +222,12 @@ static void
 cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 {
 	struct soft_vm *vm = cpu->vm;
-	struct timespec ts = { .tv_nsec = 20000 };
 
 	if (atomic_exchange(&c->flushing, 1) != 0) {
 		/* Another does it. */
 		lock_release(&c->lock);
 		while (atomic_load(&c->flushing) != 0)
-			(void)nanosleep(&ts, NULL);
+			cache_nap();
 		lock_acquire(&c->lock);
 		return;
 	}
@@ -227,7 +237,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 
 		while (o != NULL && o != cpu && atomic_load(&o->in_code) != 0) {
 			soft_kick(o);
-			(void)nanosleep(&ts, NULL);
+			cache_nap();
 		}
 	}
 	lock_acquire(&c->lock);
@@ -248,7 +258,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 
 /* --- code pages -------------------------------------------------------- */
 
-bool
+CACHE_NO_VECTOR bool
 soft_cache_has_code(struct soft_vm *vm, gpa_t gpa)
 {
 	const struct cache *c = vm->cache;
@@ -392,7 +402,7 @@ soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len)
 	}
 }
 
-void
+CACHE_NO_VECTOR void
 soft_jc_flush(struct soft_cpu *cpu, bool all)
 {
 	for (unsigned u = all ? 0 : 1; u < 2; u++) {
@@ -634,7 +644,7 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 
 /* --- for the signal handler -------------------------------------------- */
 
-uint64_t
+CACHE_NO_VECTOR uint64_t
 code_gen(const struct soft_cpu *cpu)
 {
 	const struct cache *c = cpu->vm->cache;

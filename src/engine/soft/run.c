@@ -150,6 +150,7 @@ run_code(struct soft_cpu *cpu)
 			entry = cpu->code_base + e->off;
 		} else {
 			code_part(cpu);
+			soft_fpu_put(cpu);
 			r = code_lookup(cpu, &entry);
 			if (r == SOFT_SLOW)
 				return run_step(cpu);
