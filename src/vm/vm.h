@@ -19,6 +19,12 @@ struct vm_object;
 
 /* --- vmspace ---------------------------------------------------------- */
 
+enum vm_event {
+	VM_EVENT_SWAP_FULL,  /* page-out stopped; memory goes over the limit */
+	VM_EVENT_SWAP_ERROR, /* a write to swap failed; its pages stay */
+	VM_EVENT_LOST,	     /* gpa: contents cannot be read back from swap */
+};
+
 struct vmspace_config {
 	enum pmap_type type;
 	unsigned pmap_flags; /* PMAP_F_* */
@@ -27,6 +33,9 @@ struct vmspace_config {
 	/* Called after [gpa, gpa+len) lost its pages or rights, and before the
 	 * memory is reused; may be NULL. */
 	void (*unmapped)(void *arg, gpa_t gpa, uint64_t len);
+	/* Something an operator should know; under vm's locks: note it and
+	 * return.  May be NULL. */
+	void (*event)(void *arg, enum vm_event ev, gpa_t gpa, int error);
 };
 
 int vmspace_create(const struct vmspace_config *cfg,
@@ -44,6 +53,11 @@ int vm_object_create_anon(uint64_t len,
  * object duplicates; other processes may map the same fd. */
 int vm_object_create_dev(int fd, uint64_t len,
     struct vm_object **objp) BASE_MUST_CHECK;
+/* Anonymous; shows [off, off+len) of backing until a page is written, which
+ * copies it.  The backing object should not be written to any more.
+ * => 0, -EINVAL, -ENOMEM */
+int vm_object_create_shadow(struct vm_object *backing, uint64_t off,
+    uint64_t len, struct vm_object **objp) BASE_MUST_CHECK;
 void vm_object_ref(struct vm_object *obj);
 void vm_object_rele(struct vm_object *obj);
 uint64_t vm_object_resident(struct vm_object *obj); /* bytes */
@@ -72,6 +86,12 @@ int vm_map_protect(struct vmspace *vms, gpa_t gpa, uint64_t len,
 bool vm_map_lookup(struct vmspace *vms, gpa_t gpa, gpa_t *startp,
     gpa_t *endp, int *protp);
 
+/* [gpa, gpa+len) holds nothing of value: given back at once, zeros when touched
+ * again.  Wired and held pages stay as they are.
+ * => 0; -EINVAL alignment; -EFAULT not within one writable anonymous entry */
+int vm_map_discard(struct vmspace *vms, gpa_t gpa,
+    uint64_t len) BASE_MUST_CHECK;
+
 /* --- faults and holds ------------------------------------------------- */
 
 /*
@@ -98,6 +118,39 @@ int vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot,
     struct vm_hold *hold) BASE_MUST_CHECK;
 void vm_release(struct vmspace *vms, struct vm_hold *hold);
 
+/* --- page-out ---------------------------------------------------------- */
+
+/* Swap for all vmspaces, in a nameless file in dir; once.
+ * => 0, -EINVAL, -EBUSY, -ENOMEM, or why the file cannot be made */
+int vm_swap_init(const char *dir, uint64_t bytes) BASE_MUST_CHECK;
+void vm_swap_fini(void);     /* when all objects are gone */
+uint64_t vm_swap_used(void); /* slots */
+
+/* Anonymous memory that may be resident, in bytes; 0: no limit.  Takes effect
+ * before it returns. => 0, -EINVAL: less than VM_LIMIT_MIN */
+#define VM_LIMIT_MIN (1ul << 20)
+int vmspace_set_limit(struct vmspace *vms, uint64_t bytes) BASE_MUST_CHECK;
+uint64_t vmspace_limit(struct vmspace *vms);
+/* Pages out about that many bytes now. => how many */
+uint64_t vmspace_reclaim(struct vmspace *vms, uint64_t bytes);
+
+/* --- looking ----------------------------------------------------------- */
+
+/* Up to 8 clients in the process learn independently what was written, by
+ * the guest or through holds. => a client, or -EMFILE */
+int vm_dirty_open(void) BASE_MUST_CHECK;
+void vm_dirty_close(int client);
+/* The pages written since this client's last call (before its first: all that
+ * was ever written). fn, which may be NULL, is called under vm's locks.
+ * => how many */
+typedef void vm_dirty_fn(void *arg, gpa_t gpa);
+uint64_t vm_dirty_fetch(struct vmspace *vms, int client, vm_dirty_fn *fn,
+    void *arg);
+/* Bytes accessed since the last call. */
+uint64_t vm_working_set(struct vmspace *vms);
+/* Asserts the invariants of the map, its objects, pages and pmap. */
+void vm_check(struct vmspace *vms);
+
 /* --- statistics ------------------------------------------------------- */
 
 struct vm_stats {
@@ -107,6 +160,7 @@ struct vm_stats {
 	uint64_t faults_ad, faults_prot, faults_fail;
 	uint64_t promotions, demotions, invalidations, kicks;
 	uint64_t pt_pages; /* page-table pages of the pmap */
+	uint64_t pageouts, pageins, refaults, swap_errors;
 };
 void vmspace_stats(struct vmspace *vms, struct vm_stats *st);
 

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A nested fault: entry, page, contents, pmap (docs/GUEST-MEMORY.md).
+ * The map's lock is held throughout, and the family's while a page is found
+ * and entered; a read from swap happens under both.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "vm/vm_int.h"
+
+#define VM_READAHEAD 8
+
+/* Reads page i of o from swap, with neighbours that lie next to it there. */
+static int
+vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
+    struct vm_page *p) LOCK_REQUIRES(&vms->lock)
+{
+	uint64_t last = o->len / VMM_PAGE_SIZE;
+	unsigned n = 1;
+	int error;
+
+	for (; n < VM_READAHEAD && i + n < last; n++) {
+		struct vm_page *q = vm_object_page(o, i + n);
+
+		if (q == NULL || q->state != VM_PAGE_SWAPPED || q->slot != p->slot + n)
+			break;
+	}
+	error = vm_swap_read(PHYS_TO_DMAP(vm_page_hpa(o, i)), n, p->slot);
+	if (error != 0 && n > 1) {
+		vm_page_give_back(vm_page_hpa(o, i), n * VMM_PAGE_SIZE);
+		n = 1;
+		error = vm_swap_read(PHYS_TO_DMAP(vm_page_hpa(o, i)), 1, p->slot);
+	}
+	if (error != 0) {
+		/* the page stays where it is: fail closed */
+		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
+		return -EIO;
+	}
+	if (o->clock - p->next < o->nresident)
+		vms->st.refaults++;
+	vms->st.faults_swap++;
+	vms->st.pageins += n;
+	for (unsigned k = 0; k < n; k++) {
+		struct vm_page *q = vm_object_page(o, i + k);
+
+		vm_page_set_state(o, q, VM_PAGE_RESIDENT);
+		q->flags &= (uint8_t)~(VM_PAGE_F_DIRTY | VM_PAGE_F_REF);
+		vm_page_enqueue(o, q, k == 0);
+	}
+	return 0;
+}
+
+/* Makes the page that obj shows at pi resident; for a write, obj's own. */
+static int
+vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool write,
+    struct vm_object **objp, uint64_t *pip) LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_page *top = vm_object_page_make(obj, pi), *p;
+	struct vm_object *o;
+	uint64_t i;
+	int error;
+
+	if (top == NULL)
+		return -ENOMEM;
+	p = vm_object_find(obj, pi, &o, &i);
+	*objp = obj;
+	*pip = pi;
+	if (p == NULL || p->state == VM_PAGE_ZERO) {
+		vms->st.faults_zero++;
+		vm_page_set_state(obj, top, VM_PAGE_RESIDENT);
+		top->flags = 0;
+		vm_page_enqueue(obj, top, true);
+		return 0;
+	}
+	if (p->state == VM_PAGE_SWAPPED) {
+		error = vm_fault_pagein(vms, o, i, p);
+		if (error != 0)
+			return error;
+	} else
+		vms->st.faults_prot++;
+	if (o == obj)
+		return 0;
+	if (!write) {
+		*objp = o;
+		*pip = i;
+		return 0;
+	}
+	/* copy on write; who saw the page through obj must look again */
+	vms->st.faults_cow++;
+	vm_object_unmap(obj, pi, NULL);
+	memcpy(PHYS_TO_DMAP(vm_page_hpa(obj, pi)), PHYS_TO_DMAP(vm_page_hpa(o, i)),
+	    VMM_PAGE_SIZE);
+	vm_page_set_state(obj, top, VM_PAGE_RESIDENT);
+	top->flags = 0;
+	vm_page_dirty(top);
+	vm_page_enqueue(obj, top, true);
+	return 0;
+}
+
+int
+vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
+    struct vm_object **objp, struct vm_page **pagep)
+{
+	struct vm_entry *e = vm_entry_lookup(vms, gpa);
+	struct vm_object *obj, *o;
+	uint64_t pi, large;
+	struct vm_page *p;
+	bool limited = false;
+	int error, allow;
+
+	if (e == NULL || (e->prot & prot) != prot) {
+		vms->st.faults_fail++;
+		return -EFAULT;
+	}
+	obj = e->obj;
+	vm_object_lock(obj);
+	error = vm_fault_page(vms, obj, (e->off + (gpa - e->start)) / VMM_PAGE_SIZE,
+	    (prot & VMM_PROT_WRITE) != 0, &o, &pi);
+	if (error != 0)
+		goto out;
+	allow = o == obj ? e->prot : e->prot & ~VMM_PROT_WRITE;
+	if (allow != 0) {
+		error = pmap_enter(vms->pmap, gpa & ~VMM_PAGE_MASK,
+		    vm_page_hpa(o, pi), allow, access, &large);
+		if (error != 0)
+			goto out;
+		/* the host's pages follow; a larger leaf has had them before */
+		if (large == VM_2M && o->kind == VM_OBJECT_ANON)
+			host_dmap_collapse(base_rounddown(vm_page_hpa(o, pi), VM_2M),
+			    VM_2M);
+	}
+	p = vm_object_page(o, pi);
+	/* what this fault brings in must not be what it pages out */
+	limited = vms->limit != 0;
+	if (wire || limited)
+		vm_page_wire(o, p, 1);
+	*objp = o;
+	*pagep = p;
+out:
+	vm_object_unlock(obj);
+	if (error == -EIO && vms->cfg.event != NULL)
+		vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, error);
+	if (error == 0 && limited) {
+		vm_pageout_balance(vms);
+		if (!wire) {
+			vm_object_lock(o);
+			vm_page_wire(o, p, -1);
+			vm_object_unlock(o);
+		}
+	}
+	return error;
+}
+
+int
+vm_fault(struct vmspace *vms, gpa_t gpa, int access)
+{
+	struct vm_object *o;
+	struct vm_page *p;
+	int error;
+
+	lock_acquire(&vms->lock);
+	if (pmap_emulate_accessed_dirty(vms->pmap, gpa, access) == 0) {
+		vms->st.faults_ad++;
+		error = 0;
+	} else
+		error = vm_fault_locked(vms, gpa, access, access, false, &o, &p);
+	lock_release(&vms->lock);
+	return error;
+}
+
+int
+vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot, struct vm_hold *hold)
+{
+	struct vm_object *o;
+	struct vm_page *p;
+	int error;
+
+	KASSERT(len > 0 && (gpa & VMM_PAGE_MASK) + len <= VMM_PAGE_SIZE,
+	    "hold of %lu bytes at %lx crosses a page", len, gpa);
+	lock_acquire(&vms->lock);
+	error = vm_fault_locked(vms, gpa, prot, 0, true, &o, &p);
+	if (error == 0)
+		vm_object_ref(o);
+	lock_release(&vms->lock);
+	if (error != 0)
+		return error;
+	atomic_fetch_add(&vms->held, 1);
+	hold->ptr = (char *)PHYS_TO_DMAP(vm_page_hpa(o, vm_page_pindex(p))) +
+	    (gpa & VMM_PAGE_MASK);
+	hold->page = p;
+	hold->gpa = gpa;
+	hold->prot = prot;
+	return 0;
+}
+
+void
+vm_release(struct vmspace *vms, struct vm_hold *hold)
+{
+	struct vm_page *p = hold->page;
+	struct vm_object *o = vm_page_chunk(p)->obj;
+
+	KASSERT(atomic_load(&vms->held) > 0, "release without a hold");
+	vm_object_lock(o);
+	/* now, not when the hold began: its writes are done */
+	if ((hold->prot & VMM_PROT_WRITE) != 0)
+		vm_page_dirty(p);
+	vm_page_wire(o, p, -1);
+	vm_object_unlock(o);
+	atomic_fetch_sub(&vms->held, 1);
+	vm_object_rele(o);
+	hold->ptr = NULL;
+}

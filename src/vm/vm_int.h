@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Shared by the files of this folder only. */
+#ifndef VM_VM_INT_H
+#define VM_VM_INT_H
+
+#include <stdatomic.h>
+
+#include "base/host.h"
+#include "base/lock.h"
+#include "vm/vm.h"
+
+#define VM_MAXGPA (1ul << 47)
+#define VM_2M (2ul << 20)
+#define VM_CHUNK 512u /* pages of state that are allocated together */
+#define VM_NIL (~0u)  /* no page, no slot */
+
+/*
+ * One page of an object.
+ *
+ *   NONE --fault--> RESIDENT --page-out--> SWAPPED (or ZERO) --fault--> RESIDENT
+ *
+ * NONE: never had contents here; the backing object, then zeros, are looked
+ * at.  ZERO: known to be zeros without storage; hides the backing object.
+ */
+enum vm_page_state { VM_PAGE_NONE, VM_PAGE_RESIDENT, VM_PAGE_SWAPPED, VM_PAGE_ZERO };
+#define VM_PAGE_F_DIRTY 0x1  /* differs from its swap slot, or from zeros */
+#define VM_PAGE_F_REF 0x2    /* accessed since the last aging */
+#define VM_PAGE_F_ACTIVE 0x4 /* which queue, if queued */
+#define VM_PAGE_F_QUEUED 0x8
+
+/* F: family lock of its object */
+struct vm_page {
+	uint32_t next, prev; /* F: pindex in the queue; swapped: time of it */
+	uint32_t slot;	     /* F: swap slot that holds the contents, or NIL */
+	uint16_t wire;	     /* F: holds and wired maps */
+	uint8_t state;	     /* F */
+	uint8_t flags;	     /* F */
+	uint8_t clients;     /* F: dirty clients that have not seen it dirty */
+	uint8_t pad;
+	uint16_t idx; /* C: in its chunk */
+};
+
+struct vm_chunk {
+	struct vm_object *obj; /* C */
+	uint32_t first;	       /* C: pindex of page[0] */
+	struct vm_page page[VM_CHUNK];
+};
+
+/* Objects that shadow each other share one lock. */
+struct vm_family {
+	struct lock lock;
+	_Atomic unsigned refs;
+};
+
+struct vm_queue {
+	uint32_t head, tail, n;
+};
+
+enum vm_object_kind { VM_OBJECT_ANON, VM_OBJECT_DEV };
+
+/* A: atomic */
+struct vm_object {
+	enum vm_object_kind kind; /* C */
+	_Atomic unsigned refs;	  /* A */
+	uint64_t len;		  /* C */
+	hpa_t base;		  /* C */
+	struct vm_family *fam;	  /* C */
+	struct vm_chunk **chunk;  /* F */
+	struct vm_object *backing, *shadows, *sibling; /* F */
+	uint64_t backing_off;			       /* F: bytes */
+	struct vm_entry *entries; /* F: that map it, by obj_next */
+	uint64_t nresident, nswapped, nzero, nwired; /* F */
+	struct vm_queue active, inactive;	     /* F */
+	uint32_t clock; /* F: pages paged out so far */
+};
+
+/* M: map lock.  start, end, off, obj, vms: constant while in the object's
+ * list, which lies under the family lock. */
+struct vm_entry {
+	struct vm_entry *next;	   /* M */
+	struct vm_entry *obj_next; /* F */
+	struct vmspace *vms;
+	gpa_t start, end;
+	struct vm_object *obj;
+	uint64_t off;
+	int prot, maxprot; /* M */
+	gpa_t wired_end;   /* M: pages below it are wired by this entry */
+	unsigned flags;	   /* M */
+};
+
+struct vmspace {
+	struct lock lock;
+	struct vm_entry *entries; /* M: sorted by start */
+	struct pmap *pmap;	  /* C */
+	struct vmspace_config cfg; /* C */
+	_Atomic uint64_t held;
+	_Atomic uint64_t limit; /* pages; 0: none */
+	bool swap_failed;	/* M: the last write; said so already */
+	struct vm_stats st;	/* M */
+};
+
+/* vm_object.c; the family lock is held where obj is given */
+void vm_object_lock(struct vm_object *obj);
+void vm_object_unlock(struct vm_object *obj);
+struct vm_page *vm_object_page(struct vm_object *obj, uint64_t pindex);
+struct vm_page *vm_object_page_make(struct vm_object *obj, uint64_t pindex);
+/* Takes the page out of every pmap, those of shadows that see it included;
+ * notes dirty and accessed in it. Invalidates unless deferred is given, which
+ * then collects the vmspaces. */
+#define VM_MAXDEFER 8
+struct vm_defer {
+	struct pmap *pmap[VM_MAXDEFER];
+	unsigned n;
+};
+void vm_defer_add(struct vm_defer *d, struct pmap *pm);
+void vm_defer_finish(struct vm_defer *d);
+void vm_object_unmap(struct vm_object *obj, uint64_t pindex, struct vm_defer *d);
+/* Gathers and clears accessed bits of all mappings. */
+bool vm_object_referenced(struct vm_object *obj, uint64_t pindex,
+    struct vm_defer *d);
+
+/* vm_page.c */
+void vm_page_give_back(hpa_t hpa, uint64_t len);
+void vm_page_enqueue(struct vm_object *obj, struct vm_page *p, bool active);
+void vm_page_dequeue(struct vm_object *obj, struct vm_page *p);
+void vm_page_set_state(struct vm_object *obj, struct vm_page *p,
+    enum vm_page_state state);
+void vm_page_dirty(struct vm_page *p);
+void vm_page_wire(struct vm_object *obj, struct vm_page *p, int delta);
+static inline struct vm_chunk *
+vm_page_chunk(struct vm_page *p)
+{
+	return BASE_CONTAINER_OF(p - p->idx, struct vm_chunk, page);
+}
+static inline uint32_t
+vm_page_pindex(struct vm_page *p)
+{
+	return vm_page_chunk(p)->first + p->idx;
+}
+static inline hpa_t
+vm_page_hpa(const struct vm_object *obj, uint64_t pindex)
+{
+	return obj->base + pindex * VMM_PAGE_SIZE;
+}
+
+/* The page that obj shows at pindex: its own or one behind it; NULL: zeros. */
+struct vm_page *vm_object_find(struct vm_object *obj, uint64_t pindex,
+    struct vm_object **objp, uint64_t *pindexp);
+
+/* vm_map.c, vm_fault.c; with the map locked */
+struct vm_entry *vm_entry_lookup(struct vmspace *vms, gpa_t gpa)
+    LOCK_REQUIRES(&vms->lock);
+/* access 0: of the host, leaves A and D alone. *pagep is wired when asked. */
+int vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
+    bool wire, struct vm_object **objp, struct vm_page **pagep)
+    LOCK_REQUIRES(&vms->lock);
+
+/* vm_swap.c */
+int vm_swap_alloc(unsigned n, uint32_t *slotp);
+void vm_swap_free(uint32_t slot);
+int vm_swap_write(void *const *ptr, unsigned n, uint32_t slot);
+int vm_swap_read(void *ptr, unsigned n, uint32_t slot);
+
+/* vm_pageout.c: with the map locked, after pages came in */
+void vm_pageout_balance(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+
+#endif /* VM_VM_INT_H */

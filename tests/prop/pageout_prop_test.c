@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Contents survive: random writes, reads, holds, limits, discards, shadows and
+ * dirty scans on a guest that is squeezed, against an array of words; then
+ * vm_check().  Swap is small at times, so that it fills up.
+ *
+ *   pageout_prop_test [STEPS]; SEED=n replays
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/host.h"
+#include "vm/vm.h"
+
+#define PAGES 2048ul
+#define CHECK(e)                                                             \
+	do {                                                                 \
+		if (!(e)) {                                                  \
+			fprintf(stderr, "%s:%d: %s (SEED=%lu, step %lu)\n",  \
+			    __FILE__, __LINE__, #e, seed, step);             \
+			exit(1);                                             \
+		}                                                            \
+	} while (0)
+
+static unsigned long seed, step;
+static uint64_t rng, word[PAGES];
+static bool dirty[PAGES];
+static struct vmspace *vms;
+static unsigned events;
+
+static uint64_t
+rnd(uint64_t n)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return (rng >> 11) % n;
+}
+
+static void
+event(void *arg, enum vm_event ev, gpa_t gpa, int error)
+{
+	(void)arg;
+	(void)gpa;
+	CHECK(ev == VM_EVENT_SWAP_FULL && error == -ENOSPC);
+	events++;
+}
+
+static uint64_t *
+walk(uint64_t i, int access)
+{
+	struct pmap *pm = vmspace_pmap(vms);
+	struct pmap_walk w;
+	int tries = 0;
+
+	while (pmap_walk(pm, i * 4096, access, &w) != 0) {
+		CHECK(tries++ < 3);
+		CHECK(vm_fault(vms, i * 4096, access) == 0);
+	}
+	return PHYS_TO_DMAP(w.hpa + i % 512 * 8);
+}
+
+static void
+seen(void *arg, gpa_t gpa)
+{
+	CHECK(gpa / 4096 < PAGES && dirty[gpa / 4096]);
+	dirty[gpa / 4096] = false;
+	++*(uint64_t *)arg;
+}
+
+static void
+one(int client)
+{
+	uint64_t i = rnd(PAGES), n = 1 + rnd(64), got = 0, want = 0;
+	struct vm_hold h;
+
+	n = n > PAGES - i ? PAGES - i : n;
+	switch (rnd(12)) {
+	case 0:
+		CHECK(vmspace_set_limit(vms, rnd(4) == 0 ? 0 :
+		    (256 + rnd(PAGES)) * 4096) == 0);
+		break;
+	case 1:
+		(void)vmspace_reclaim(vms, n * 4096);
+		break;
+	case 2:
+		if (rnd(8) != 0)
+			break;
+		CHECK(vm_map_discard(vms, i * 4096, n * 4096) == 0);
+		for (uint64_t k = 0; k < n; k++)
+			word[i + k] = 0;
+		/* what was written and thrown away may be reported or not */
+		(void)vm_dirty_fetch(vms, client, NULL, NULL);
+		memset(dirty, 0, sizeof(dirty));
+		break;
+	case 3:
+		if (rnd(8) != 0)
+			break;
+		for (uint64_t k = 0; k < PAGES; k++)
+			want += dirty[k];
+		CHECK(vm_dirty_fetch(vms, client, seen, &got) == want && got == want);
+		break;
+	case 4:
+		CHECK(vm_hold(vms, i * 4096, 4096, VMM_PROT_RW, &h) == 0);
+		(void)vmspace_reclaim(vms, 1 << 20);
+		CHECK(((uint64_t *)h.ptr)[i % 512] == word[i]);
+		((uint64_t *)h.ptr)[i % 512] = word[i] = rnd(3) == 0 ? 0 : rng;
+		dirty[i] = true;
+		vm_release(vms, &h);
+		break;
+	case 5:
+		(void)vm_working_set(vms);
+		break;
+	case 6: /* all of 2 MB, so that it promotes */
+		if (rnd(4) != 0)
+			break;
+		i = base_rounddown(i, 512);
+		for (uint64_t k = i; k < i + 512; k++) {
+			*walk(k, VMM_PROT_WRITE) = word[k] = rng + k;
+			dirty[k] = true;
+		}
+		break;
+	default:
+		for (uint64_t k = i; k < i + n; k++)
+			if (rnd(2) == 0) {
+				*walk(k, VMM_PROT_WRITE) = word[k] = rnd(4) == 0 ? 0 :
+										   rng;
+				dirty[k] = true;
+			} else
+				CHECK(*walk(k, VMM_PROT_READ) == word[k]);
+	}
+}
+
+static void
+run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
+{
+	struct vmspace_config cfg = { .type = type, .pmap_flags = flags,
+		.event = event };
+	struct vm_object *obj, *sh;
+	struct vm_stats st;
+	int client;
+
+	memset(word, 0, sizeof(word));
+	memset(dirty, 0, sizeof(dirty));
+	CHECK(vmspace_create(&cfg, &vms) == 0);
+	CHECK(vm_object_create_anon(PAGES * 4096, &obj) == 0);
+	client = vm_dirty_open();
+	CHECK(client >= 0);
+	if (shadow) {
+		/* fill the backing object, then put a shadow in front */
+		CHECK(vm_map_insert(vms, 0, PAGES * 4096, obj, 0, VMM_PROT_ALL, 0) == 0);
+		for (uint64_t i = 0; i < PAGES; i += 1 + rnd(3))
+			*walk(i, VMM_PROT_WRITE) = word[i] = i + 1;
+		CHECK(vm_map_remove(vms, 0, PAGES * 4096) == 0);
+		CHECK(vm_object_create_shadow(obj, 0, PAGES * 4096, &sh) == 0);
+	} else {
+		sh = obj;
+		vm_object_ref(obj);
+	}
+	CHECK(vm_map_insert(vms, 0, PAGES * 4096, sh, 0, VMM_PROT_ALL, 0) == 0);
+	vm_object_rele(sh);
+	for (step = 0; step < steps; step++) {
+		if (step == steps / 2) { /* collapse */
+			vm_object_rele(obj);
+			(void)vm_dirty_fetch(vms, client, NULL, NULL);
+			memset(dirty, 0, sizeof(dirty));
+		} else if (step == 0) {
+			(void)vm_dirty_fetch(vms, client, NULL, NULL);
+			memset(dirty, 0, sizeof(dirty));
+		}
+		one(client);
+		if (step % 8 == 0)
+			vm_check(vms);
+	}
+	for (uint64_t i = 0; i < PAGES; i++)
+		CHECK(*walk(i, VMM_PROT_READ) == word[i]);
+	vmspace_stats(vms, &st);
+	printf("%s %x%s: %lu out, %lu in, %lu refaults, %lu zero, %lu cow, %lu "
+	       "promotions, %u events\n", type == PMAP_PT_EPT ? "ept" : "x86", flags,
+	    shadow ? " shadow" : "", st.pageouts, st.pageins, st.refaults, st.zero,
+	    st.faults_cow, st.promotions, events);
+	vm_dirty_close(client);
+	vmspace_destroy(vms);
+	CHECK(vm_swap_used() == 0);
+}
+
+int
+main(int argc, char **argv)
+{
+	unsigned long steps = argc > 1 ? strtoul(argv[1], NULL, 0) : 2000;
+	const char *s = getenv("SEED");
+
+	seed = s != NULL ? strtoul(s, NULL, 0) : (unsigned long)time(NULL);
+	rng = seed * 2654435761u + 88172645463325252ul;
+	printf("SEED=%lu\n", seed);
+	CHECK(vm_init() == 0 && vm_swap_init("/tmp", 1024 * 4096) == 0);
+	for (int i = 0; i < 8; i++)
+		run(i & 1 ? PMAP_PT_X86 : PMAP_PT_EPT,
+		    PMAP_F_2M | (i & 2 ? PMAP_F_AD_EMUL : 0), steps, (i & 4) != 0);
+	vm_swap_fini();
+	return 0;
+}
