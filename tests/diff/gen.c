@@ -20,6 +20,7 @@ struct gen {
 	uint64_t s;
 	uint16_t ptrs;	/* registers that still hold pointers */
 	uint16_t small; /* ... small numbers */
+	int favour;	/* a pointer that many operands go off, or -1 */
 };
 
 static uint64_t
@@ -579,6 +580,13 @@ gen_mend(struct gen *g, struct soft_insn *in, uint64_t next)
 	m = &in->op[in->memop].mem;
 	base = soft_gpr_number(m->base);
 	index = soft_gpr_number(m->index);
+	if (g->favour >= 0 && base >= 0 && base < 8 && d->size != 64 &&
+	    in->zi.raw.modrm.rm != 4 && gen_n(g, 2) &&
+	    (g->ptrs & 1u << g->favour)) {
+		in->bytes[in->zi.raw.modrm.offset] = (uint8_t)
+		    ((in->bytes[in->zi.raw.modrm.offset] & ~7) | g->favour);
+		base = g->favour;
+	}
 	if (in->mem_access != 0 && gen_n(g, 8) != 0) {
 		if (base < 0 && m->base != ZYDIS_REGISTER_RIP &&
 		    d->size != 64)
@@ -682,6 +690,9 @@ diff_gen(uint64_t seed, struct diff_case *c)
 	c->seed = seed;
 	gen_state(&g, &c->in);
 	gen_variant(&g, &c->in, seed);
+	g.favour = "\0\3\6\7"[gen_n(&g, 4)];
+	if (gen_n(&g, 2) == 0)
+		g.favour = -1;
 	n = 1 + gen_n(&g, gen_n(&g, 3) ? 6 : DIFF_INSN_MAX);
 	/* At the end of a page, or of all code, now and then. */
 	c->code_off = gen_n(&g, 8) == 0 ? DIFF_PAGE *
