@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The translator: stack, jumps, and the system instructions that are inline.
+ */
+#include "engine/soft/xlate_int.h"
+
+/* --- stack ------------------------------------------------------------- */
+
+static unsigned
+xl_word(const struct xl *x)
+{
+	return x->is64 ? 8 : 4;
+}
+
+/* Stack operations of the natural size on a stack of the natural width. */
+static bool
+xl_stack_ok(const struct xl *x)
+{
+	return x->in->opsize == xl_word(x) &&
+	    (x->is64 || (x->key & SOFT_KEY_B) != 0);
+}
+
+/* Host address of the slot to be pushed to into S0. */
+static void
+xl_push_check(struct xl *x)
+{
+	xl_clobber(x);
+	emit_lea(x->o, x->is64, EMIT_S0, EMIT_SP, -(int)xl_word(x));
+	xl_check(x, xl_word(x), true);
+}
+
+static void
+xl_push_reg(struct xl *x, unsigned host)
+{
+	xl_written(x, 1u << 4);
+	emit_rm(x->o, x->is64, 0x89, host, EMIT_S0, -1, 1, 0);
+	emit_lea(x->o, x->is64, EMIT_SP, EMIT_SP, -(int)xl_word(x));
+}
+
+/* Host register with the value of guest register r, at worst S1. */
+static unsigned
+xl_value(struct xl *x, unsigned r)
+{
+	if (r == 4)
+		return EMIT_SP;
+	if (r < 12)
+		return r;
+	emit_gs_ld(x->o, EMIT_S1, EMIT_GPR(r));
+	return EMIT_S1;
+}
+
+static bool
+xl_push(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	const ZydisDecodedOperand *op = &in->op[0];
+	struct code_out *o = x->o;
+	int r;
+
+	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		xl_push_check(x);
+		emit_imm(o, EMIT_S1, op->imm.is_signed ?
+		    (uint64_t)op->imm.value.s : op->imm.value.u);
+		xl_push_reg(x, EMIT_S1);
+		return true;
+	}
+	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		r = soft_gpr_number(op->reg.value);
+		if (r < 0)
+			return false;
+		xl_push_check(x);
+		xl_push_reg(x, xl_value(x, (unsigned)r));
+		return true;
+	}
+	if (in->memop < 0 || !xl_ea_ok(x))
+		return false;
+	xl_mem(x);
+	emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+	emit_gs_st(o, EMIT_S0, EMIT_CPU(scratch));
+	xl_push_check(x);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
+	xl_push_reg(x, EMIT_S1);
+	return true;
+}
+
+static void
+xl_top_check(struct xl *x, unsigned base)
+{
+	xl_clobber(x);
+	emit_mov(x->o, x->is64, EMIT_S0, base);
+	xl_check(x, xl_word(x), false);
+}
+
+static bool
+xl_pop(struct xl *x)
+{
+	struct code_out *o = x->o;
+	int r;
+
+	if (x->in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	r = soft_gpr_number(x->in->op[0].reg.value);
+	if (r < 0)
+		return false;
+	xl_top_check(x, EMIT_SP);
+	xl_written(x, 1u << 4 | 1u << r);
+	if (r == 4) {
+		emit_rm(o, x->is64, 0x8b, EMIT_SP, EMIT_S0, -1, 1, 0);
+		return true;
+	}
+	emit_rm(o, x->is64, 0x8b, r < 12 ? (unsigned)r : EMIT_S0, EMIT_S0, -1,
+	    1, 0);
+	if (r >= 12)
+		emit_gs_st(o, EMIT_S0, EMIT_GPR((unsigned)r));
+	emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int)xl_word(x));
+	return true;
+}
+
+static void xl_pushf(struct xl *x);
+
+bool
+xl_stack(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	if (!xl_stack_ok(x))
+		return false;
+	switch (x->in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_PUSH:
+		return xl_push(x);
+	case ZYDIS_MNEMONIC_POP:
+		return xl_pop(x);
+	case ZYDIS_MNEMONIC_LEAVE:
+		xl_top_check(x, 5);
+		xl_written(x, 1u << 4 | 1u << 5);
+		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		emit_lea(o, x->is64, EMIT_SP, 5, (int)xl_word(x));
+		emit_mov(o, x->is64, 5, EMIT_S0);
+		return true;
+	case ZYDIS_MNEMONIC_PUSHFQ:
+		xl_pushf(x);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- jumps ------------------------------------------------------------- */
+
+/* The indirect jump's target into S0, or false. */
+static bool
+xl_target_ok(const struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	int r;
+
+	if (in->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+		r = soft_gpr_number(in->op[0].reg.value);
+		return r >= 0 && r != 4;
+	}
+	return in->memop == 0 && xl_ea_ok(x);
+}
+
+static void
+xl_target(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	unsigned r;
+
+	if (in->memop == 0) {
+		xl_mem(x);
+		emit_rm(x->o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		return;
+	}
+	r = (unsigned)soft_gpr_number(in->op[0].reg.value);
+	if (r >= 12)
+		emit_gs_ld(x->o, EMIT_S0, EMIT_GPR(r));
+	else
+		emit_mov(x->o, x->is64, EMIT_S0, r);
+	if (!x->is64 && r >= 12)
+		emit_mov(x->o, false, EMIT_S0, EMIT_S0);
+}
+
+static void
+xl_indirect(struct xl *x, int32_t sp)
+{
+	struct code_site s = { .kind = CODE_S_JUMP,
+		.off = (uint16_t)x->page_off, .sp = sp };
+
+	xl_save(x);
+	xl_lookup(x, x->o, &s);
+	x->done = true;
+}
+
+bool
+xl_branch(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	struct code_out *o = x->o;
+	bool direct = in->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+	int64_t next = x->page_off + in->len, target = 0;
+	unsigned pop;
+
+	if (in->opsize != xl_word(x))
+		return false;
+	if (direct && in->cls != SOFT_C_RET)
+		target = next + in->op[0].imm.value.s;
+	if (target != (int32_t)target)
+		return false;
+	switch (in->cls) {
+	case SOFT_C_JCC:
+		xl_restore(x);
+		xl_goto(x, in->zi.opcode & 15, target, false);
+		return true;
+	case SOFT_C_JMP:
+		if (direct) {
+			xl_goto(x, 16, target, false);
+			x->done = true;
+			return true;
+		}
+		if (!xl_target_ok(x))
+			return false;
+		xl_target(x);
+		xl_indirect(x, 0);
+		return true;
+	case SOFT_C_CALL:
+		if (!xl_stack_ok(x) || (!direct && !xl_target_ok(x)))
+			return false;
+		if (!direct) {
+			xl_target(x);
+			emit_gs_st(o, EMIT_S0, EMIT_CPU(scratch));
+		}
+		if (direct && target >= 0 && target <= x->page_off)
+			xl_poll(x); /* before anything has changed */
+		xl_push_check(x);
+		xl_rip(x, o, EMIT_S1, next);
+		xl_push_reg(x, EMIT_S1);
+		if (direct) {
+			xl_goto(x, 16, target, false);
+			x->done = true;
+		} else {
+			emit_gs_ld(o, EMIT_S0, EMIT_CPU(scratch));
+			xl_indirect(x, (int32_t)xl_word(x));
+		}
+		return true;
+	case SOFT_C_RET:
+		if (!xl_stack_ok(x))
+			return false;
+		pop = direct ? (unsigned)in->op[0].imm.value.u & 0xffff : 0;
+		xl_top_check(x, EMIT_SP);
+		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		xl_save(x);
+		pop += xl_word(x);
+		emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int32_t)pop);
+		xl_indirect(x, -(int32_t)pop);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* --- system instructions ------------------------------------------------- */
+
+#define XL_CPL(x) (((x)->key & SOFT_KEY_CPL) >> 3)
+
+/* op dword gs:[off], imm32 (op: the reg field of opcode 81). Clobbers flags. */
+static void
+xl_gs_imm(struct xl *x, unsigned op, int32_t off, uint32_t imm)
+{
+	emit_gs(x->o, false, 0x81, op, off);
+	emit_4(x->o, imm);
+}
+
+/* cmp byte gs:[off], 0, and to the executor if it is not 0 */
+static void
+xl_exec_unless0(struct xl *x, int32_t off)
+{
+	struct xl_cold *c;
+
+	emit_gs(x->o, false, 0x80, 7, off);
+	emit_1(x->o, 0);
+	c = xl_cold(x, XL_C_SITE, CODE_S_EXEC);
+	emit_n(x->o, "\x0f\x85", 2);
+	c->from = x->o->pos;
+	emit_4(x->o, 0);
+}
+
+/*
+ * STI.  Where something waits, the executor does it, shadow and all.  Where
+ * nothing does, there is nothing for the shadow to hold back: a kick that
+ * comes later is seen after the next instruction at the soonest, because
+ * that one is in this block.
+ */
+static bool
+xl_sti(struct xl *x)
+{
+	if (x->page_off + 1 > VMM_PAGE_SIZE - 16 || x->last)
+		return false;
+	xl_clobber(x);
+	xl_exec_unless0(x, EMIT_CPU(event_check));
+	xl_exec_unless0(x, EMIT_CPU(nmi_check));
+	xl_gs_imm(x, 1, EMIT_CPU(rflags_sys), SOFT_FL_IF);
+	return true;
+}
+
+static void
+xl_pushf(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	xl_restore(x);
+	if (x->recipe == NULL)
+		xl_save(x);
+	emit_n(o, "\x9c\x41\x5e", 3);	   /* pushfq; pop r14 */
+	emit_n(o, "\x41\x81\xe6", 3); /* and r14d, imm32 */
+	emit_4(o, SOFT_FL_ARITH);
+	x->live = false;
+	emit_gs(o, false, 0x0b, EMIT_S1, EMIT_CPU(rflags_sys));
+	emit_n(o, "\x41\x81\xe6", 3);
+	emit_4(o, ~(SOFT_FL_RF | SOFT_FL_VM));
+	emit_gs_st(o, EMIT_S1, EMIT_CPU(scratch));
+	xl_push_check(x);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
+	xl_push_reg(x, EMIT_S1);
+}
+
+bool
+xl_sys(struct xl *x)
+{
+	int32_t gs = EMIT_CPU(seg_base) + 8 * VMM_SEG_GS;
+
+	if (!x->is64 || XL_CPL(x) != 0)
+		return false;
+	switch (x->in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_CLI:
+		xl_clobber(x);
+		xl_gs_imm(x, 4, EMIT_CPU(rflags_sys), ~SOFT_FL_IF);
+		return true;
+	case ZYDIS_MNEMONIC_STI:
+		return xl_sti(x);
+	case ZYDIS_MNEMONIC_SWAPGS:
+		emit_gs_ld(x->o, EMIT_S1, gs);
+		emit_gs_ld(x->o, EMIT_S2, EMIT_CPU(kernel_gs_base));
+		emit_gs_st(x->o, EMIT_S1, EMIT_CPU(kernel_gs_base));
+		emit_gs_st(x->o, EMIT_S2, gs);
+		emit_gs_st(x->o, EMIT_S2, EMIT_CPU(seg) + (int32_t)
+		    (VMM_SEG_GS * sizeof(struct vmm_seg) +
+		    offsetof(struct vmm_seg, base)));
+		return true;
+	default:
+		return false;
+	}
+}

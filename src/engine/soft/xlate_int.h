@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to the translator proper: xlate.c (blocks, native instructions),
+ * xlate_mem.c (flags, exits, memory), xlate_ctl.c (stack, jumps, system).
+ */
+#ifndef XLATE_INT_H
+#define XLATE_INT_H
+
+#include "engine/soft/emit.h"
+
+#define XL_INSNS 64u
+#define XL_BYTES 24576u /* of hot code: rel32 and CODE_ROOM are safe */
+#define XL_GROUPS 4u
+#define XL_SPAN 120
+#define XL_COLD 512u
+
+enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR };
+
+struct xl_cold {
+	uint32_t from; /* position of the rel32 to be filled, 0: none */
+	uint8_t what;  /* enum xl_cold_kind */
+	struct code_site site;
+	const struct soft_insn *recipe; /* flags come from it, or NULL */
+	int64_t delta; /* FAR: target - page */
+	bool saved;    /* FAR: flags are saved already */
+};
+
+struct xl_group {
+	int base; /* guest register, -1: none */
+	int64_t lo, hi;
+	bool write;
+};
+
+struct xl {
+	struct code_out *o;
+	struct soft_block *b;
+	struct soft_insn *in; /* the current one */
+	struct soft_insn *recipe; /* its flags, see xl_recipe() */
+	uint32_t key;
+	unsigned page_off; /* of the current instruction */
+	bool is64;
+	bool live, saved;  /* where the guest's flags are */
+	bool fpu;	   /* vector state is known to be live */
+	bool done;
+	bool last; /* the block has no room for another instruction */
+	int32_t disp; /* of the operand off S0 */
+	unsigned ngroup, ndec;
+	struct xl_group group[XL_GROUPS];
+	unsigned ncold;
+	struct xl_cold cold[XL_COLD];
+	struct soft_insn ins[XL_INSNS];
+};
+
+/* --- xlate_mem.c */
+
+void xl_emit_save(struct code_out *o);
+bool xl_has_recipe(const struct soft_insn *in);
+void xl_recipe(struct code_out *o, const struct soft_insn *in);
+void xl_restore(struct xl *x);
+void xl_save(struct xl *x);
+void xl_clobber(struct xl *x);
+void xl_settle(struct xl *x);
+void xl_written(struct xl *x, unsigned regs);
+struct xl_cold *xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kind kind);
+void xl_fill(struct code_out *o, uint32_t from, uint32_t to);
+void xl_site(struct code_out *o, const struct code_site *s);
+void xl_fault(struct xl *x, bool poll);
+void xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s);
+void xl_poll(struct xl *x);
+void xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta);
+void xl_goto(struct xl *x, unsigned cc, int64_t target, bool far);
+void xl_exec(struct xl *x);
+bool xl_ea_ok(const struct xl *x);
+void xl_ea(struct xl *x, unsigned reg);
+void xl_check(struct xl *x, unsigned n, bool write);
+unsigned xl_gpr_written(const struct soft_insn *in);
+bool xl_mem_group(struct xl *x);
+void xl_group_end(struct xl *x, unsigned regs);
+void xl_mem(struct xl *x);
+
+/* --- xlate_ctl.c */
+
+bool xl_stack(struct xl *x);
+bool xl_branch(struct xl *x);
+bool xl_sys(struct xl *x);
+
+#endif /* XLATE_INT_H */

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The translator: where flags are, cold code, ways out of a block, and the
+ * check before each memory operand.
+ */
+#include "engine/soft/xlate_int.h"
+
+/* --- flags ------------------------------------------------------------- */
+
+void
+xl_emit_save(struct code_out *o)
+{
+	emit_mov(o, true, EMIT_S2, 0);
+	emit_n(o, "\x9f\x0f\x90\xc0\x65\x66\x89\x04\x25", 9);
+	emit_4(o, (uint32_t)EMIT_CPU(lahf_image));
+	emit_mov(o, true, 0, EMIT_S2);
+}
+
+/*
+ * Recipes.  Flags that a comparison or an addition has set can be had again
+ * from its operands while these are unchanged, so they need not be saved: the
+ * cold code does it, if it is ever run, or the next that wants them.
+ */
+bool
+xl_has_recipe(const struct soft_insn *in)
+{
+	if (in->cls != SOFT_C_NATIVE || in->memop >= 0 || in->fl_cond_write ||
+	    in->opsize < 4 || ((in->gpr_read | in->gpr_write) & 0xf000) != 0 ||
+	    (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH)
+		return false;
+	if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
+		return false;
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_CMP:
+	case ZYDIS_MNEMONIC_TEST:
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+		return true;
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+		/* Undone and done again: the other operand must be there. */
+		return in->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE ||
+		    (in->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    in->op[1].reg.value != in->op[0].reg.value);
+	default:
+		return false;
+	}
+}
+
+static unsigned
+xl_host(unsigned r)
+{
+	return r == 4 ? EMIT_SP : r;
+}
+
+void
+xl_recipe(struct code_out *o, const struct soft_insn *in)
+{
+	struct soft_recode rc = { .mem_base = -1, .mem_index = -1,
+		.mem_scale = 1 };
+	unsigned r = xl_host((unsigned)soft_gpr_number(in->op[0].reg.value));
+	bool w = in->opsize == 8;
+	uint8_t code[16];
+	int len;
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_AND:
+	case ZYDIS_MNEMONIC_OR:
+	case ZYDIS_MNEMONIC_XOR:
+		emit_rr(o, w, 0x85, r, r);
+		return;
+	case ZYDIS_MNEMONIC_ADD:
+	case ZYDIS_MNEMONIC_SUB:
+		if (in->op[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+			emit_1(o, (w ? 0x48 : 0x40) | (r >= 8 ? 1 : 0));
+			emit_1(o, 0x81);
+			emit_1(o, (in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ?
+			    0xe8 : 0xc0) | (r & 7));
+			emit_4(o, (uint32_t)in->op[1].imm.value.u);
+		} else {
+			emit_rr(o, w, in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ?
+			    0x29 : 0x01, xl_host((unsigned)soft_gpr_number(
+			    in->op[1].reg.value)), r);
+		}
+		break;
+	default:
+		break;
+	}
+	for (unsigned i = 0; i < 16; i++)
+		rc.map[i] = (uint8_t)i;
+	rc.map[4] = EMIT_SP;
+	len = soft_recode(in, &rc, code);
+	KASSERT(len > 0, "recipe");
+	emit_n(o, code, (unsigned)len);
+}
+
+/* Before flags are used. Uses S2. */
+void
+xl_restore(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	if (x->live)
+		return;
+	x->live = true;
+	if (x->recipe != NULL) {
+		xl_recipe(o, x->recipe);
+		return;
+	}
+	emit_mov(o, true, EMIT_S2, 0);
+	emit_n(o, "\x65\x0f\xb7\x04\x25", 5);
+	emit_4(o, (uint32_t)EMIT_CPU(lahf_image));
+	emit_n(o, "\x04\x7f\x9e", 3);
+	emit_mov(o, true, 0, EMIT_S2);
+}
+
+/* Flags must be in the image. Uses S2. */
+void
+xl_save(struct xl *x)
+{
+	if (x->saved)
+		return;
+	xl_restore(x);
+	xl_emit_save(x->o);
+	x->saved = true;
+}
+
+/* Before flags are clobbered: they are saved, or there is a recipe. */
+void
+xl_clobber(struct xl *x)
+{
+	if (x->recipe == NULL)
+		xl_save(x);
+	x->live = false;
+}
+
+/* Flags are live or saved: a recipe alone will not do. */
+void
+xl_settle(struct xl *x)
+{
+	if (!x->saved)
+		xl_restore(x);
+}
+
+/* Before guest registers change in a way that leaves flags alone. */
+void
+xl_written(struct xl *x, unsigned regs)
+{
+	if (x->recipe == NULL ||
+	    ((x->recipe->gpr_read | x->recipe->gpr_write) & regs) == 0)
+		return;
+	xl_settle(x);
+	x->recipe = NULL;
+}
+
+/* --- cold code --------------------------------------------------------- */
+
+struct xl_cold *
+xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kind kind)
+{
+	struct xl_cold *c = &x->cold[x->ncold++];
+
+	KASSERT(x->ncold <= XL_COLD, "cold code of a block");
+	memset(c, 0, sizeof(*c));
+	c->what = (uint8_t)what;
+	c->site.kind = (uint8_t)kind;
+	c->site.off = (uint16_t)x->page_off;
+	if (!x->live && !x->saved)
+		c->recipe = x->recipe;
+	return c;
+}
+
+/* jcc (cc < 16) or jmp (16) to cold code, whose rel32 may be patched later */
+static void
+xl_jump(struct xl *x, unsigned cc, struct xl_cold *c)
+{
+	struct code_out *o = x->o;
+
+	emit_within8(o, cc < 16 ? 2 : 1, 4);
+	if (cc < 16) {
+		emit_1(o, 0x0f);
+		emit_1(o, 0x80 | cc);
+	} else {
+		emit_1(o, 0xe9);
+	}
+	c->from = o->pos;
+	emit_4(o, 0);
+}
+
+void
+xl_fill(struct code_out *o, uint32_t from, uint32_t to)
+{
+	uint32_t rel = to - (from + 4);
+
+	memcpy(o->rw + from, &rel, 4);
+}
+
+void
+xl_site(struct code_out *o, const struct code_site *s)
+{
+	emit_n(o, "\x65\xff\x14\x25", 4);
+	emit_4(o, (uint32_t)EMIT_CPU(slow_fn));
+	emit_n(o, s, sizeof(*s));
+}
+
+/* A place where the host may fault, here. */
+void
+xl_fault(struct xl *x, bool poll)
+{
+	struct code_out *o = x->o;
+	struct code_fault *f = &o->fault[o->nfault++];
+
+	KASSERT(o->nfault <= BASE_ARRAY_LEN(o->fault), "faults of a block");
+	f->pos = o->pos;
+	f->off = (uint16_t)x->page_off;
+	f->live = !x->saved;
+	f->poll = poll;
+}
+
+/* --- ways out ---------------------------------------------------------- */
+
+/* To the address in S0, flags saved. Clobbers them. */
+void
+xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
+{
+	uint32_t a, b;
+
+	(void)x;
+	emit_n(o, "\x4d\x69\xf5", 3); /* imul r14, r13, mul */
+	emit_4(o, CODE_JC_MUL);
+	emit_n(o, "\x41\xc1\xee\x10", 4); /* shr r14d, 16 */
+	emit_n(o, "\x41\x81\xe6", 3);	  /* and r14d, mask of entries */
+	emit_4(o, (SOFT_JC_SIZE - 1) << 4);
+	emit_gsb(o, true, 0x3b, EMIT_S0, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, va));
+	emit_n(o, "\x0f\x85", 2);
+	a = o->pos;
+	emit_4(o, 0);
+	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag));
+	emit_gsb(o, false, 0x3b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, tag));
+	emit_n(o, "\x0f\x85", 2);
+	b = o->pos;
+	emit_4(o, 0);
+	emit_gsb(o, false, 0x8b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, off));
+	emit_n(o, "\x49\x81\xe5\x00\xf0\xff\xff", 7); /* and r13, -4096 */
+	emit_gs_st(o, EMIT_S0, EMIT_CPU(page_va));
+	emit_gs(o, true, 0x03, EMIT_S2, EMIT_CPU(code_base));
+	emit_n(o, "\x41\xff\xe7", 3); /* jmp r15 */
+	xl_fill(o, a, o->pos);
+	xl_fill(o, b, o->pos);
+	xl_site(o, s);
+}
+
+void
+xl_poll(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	xl_settle(x);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(poll_ptr));
+	xl_fault(x, true);
+	emit_n(o, "\x4d\x8b\x36", 3); /* mov r14, [r14] */
+}
+
+/* S0 = page_va + delta, as an instruction pointer */
+void
+xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta)
+{
+	emit_gs_ld(o, reg, EMIT_CPU(page_va));
+	emit_lea(o, x->is64, reg, (int)reg, (int32_t)delta);
+}
+
+/* A direct jump, cc 16: always, to page + target. */
+void
+xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
+{
+	struct xl_cold *c;
+
+	xl_settle(x);
+	if (!far && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
+			xl_poll(x);
+		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
+		    CODE_S_LINK);
+		c->site.off = (uint16_t)target;
+		c->site.n = !x->saved;
+		xl_jump(x, cc, c);
+		c->site.rel = c->from;
+		return;
+	}
+	c = xl_cold(x, XL_C_FAR, CODE_S_JUMP);
+	c->delta = target;
+	c->saved = x->saved;
+	xl_jump(x, cc, c);
+}
+
+void
+xl_exec(struct xl *x)
+{
+	struct xl_cold *c;
+
+	xl_settle(x);
+	c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE, CODE_S_EXEC);
+	xl_jump(x, 16, c);
+	x->done = true;
+}
+
+/* --- memory ------------------------------------------------------------ */
+
+bool
+xl_ea_ok(const struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	const ZydisDecodedOperandMem *m = &in->op[in->memop].mem;
+	bool rip = m->base == ZYDIS_REGISTER_RIP;
+	int64_t d = m->disp.value;
+
+	if (in->addrsize < 4 || m->base == ZYDIS_REGISTER_EIP ||
+	    m->type == ZYDIS_MEMOP_TYPE_VSIB)
+		return false;
+	if (rip)
+		d += x->page_off + in->len;
+	if ((rip || m->base != ZYDIS_REGISTER_NONE ||
+	    m->index != ZYDIS_REGISTER_NONE) && d != (int32_t)d)
+		return false;
+	if (x->is64 || in->mem_access == 0)
+		return true;
+	/* A code segment is not written to. */
+	return in->mem_seg < VMM_SEG_FS && !(in->mem_seg == VMM_SEG_CS &&
+	    (in->mem_access & VMM_PROT_WRITE) != 0);
+}
+
+/* The effective address into reg; uses S0, S1; flags stay. */
+void
+xl_ea(struct xl *x, unsigned reg)
+{
+	const struct soft_insn *in = x->in;
+	const ZydisDecodedOperandMem *m = &in->op[in->memop].mem;
+	struct code_out *o = x->o;
+	bool w = in->addrsize == 8;
+	int64_t d = m->disp.value;
+	int b = soft_gpr_number(m->base), i = soft_gpr_number(m->index);
+
+	if (m->base == ZYDIS_REGISTER_RIP) {
+		xl_rip(x, o, reg, d + x->page_off + in->len);
+		return;
+	}
+	if (b < 0 && i < 0) {
+		emit_imm(o, reg, w ? (uint64_t)d : (uint32_t)d);
+		return;
+	}
+	if (b >= 12) {
+		emit_gs_ld(o, EMIT_S0, EMIT_GPR((unsigned)b));
+		b = EMIT_S0;
+	} else if (b == 4) {
+		b = EMIT_SP;
+	}
+	if (i >= 12) {
+		emit_gs_ld(o, EMIT_S1, EMIT_GPR((unsigned)i));
+		i = EMIT_S1;
+	}
+	if (i < 0)
+		emit_lea(o, w, reg, b, (int32_t)d);
+	else
+		emit_rm(o, w, 0x8d, reg, b, i, m->scale, (int32_t)d);
+}
+
+/* S0 is a linear address: makes it a host address. Clobbers S1, S2, flags,
+ * which are saved already. */
+void
+xl_check(struct xl *x, unsigned n, bool write)
+{
+	struct code_out *o = x->o;
+	int32_t tlb = EMIT_CPU(tlb) + (int32_t)(((x->key & SOFT_KEY_MMU) >> 5) *
+	    SOFT_TLB_SIZE * sizeof(struct soft_tlb_entry));
+	struct xl_cold *c = xl_cold(x, XL_C_SITE, write ? CODE_S_WRITE :
+	    CODE_S_READ);
+
+	c->site.n = (uint8_t)n;
+	/* Alignment and waiting x87 exceptions come before a page fault. */
+	if (x->in->fpu || x->in->sse || x->in->avx ||
+	    x->in->zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
+		c->site.n |= CODE_SITE_VEC;
+	c->site.rel = o->pos;
+	emit_mov(o, false, EMIT_S1, EMIT_S0);
+	emit_n(o, "\x41\xc1\xee\x07", 4); /* shr r14d, 12 - 5 */
+	emit_n(o, "\x41\x81\xe6", 3);
+	emit_4(o, (SOFT_TLB_SIZE - 1) << 5);
+	emit_lea(o, true, EMIT_S2, EMIT_S0, (int32_t)n - 1);
+	emit_n(o, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, -4096 */
+	emit_gsb(o, true, 0x3b, EMIT_S2, EMIT_S1, tlb + (int32_t)(write ?
+	    offsetof(struct soft_tlb_entry, tag_w) :
+	    offsetof(struct soft_tlb_entry, tag_r)));
+	emit_n(o, "\x0f\x85", 2);
+	c->from = o->pos;
+	emit_4(o, 0);
+	emit_gsb(o, true, 0x03, EMIT_S0, EMIT_S1, tlb +
+	    (int32_t)offsetof(struct soft_tlb_entry, addend));
+}
+
+/*
+ * Groups.  Several operands off one base register that stays as it is are
+ * checked at once: the first check covers all of them, and the host address
+ * of the lowest is kept in a scratch slot for the rest of the block.  A miss
+ * fills for the instruction's own operand alone; where the span would cross a
+ * page the executor runs the instruction.  Nothing in a block moves host
+ * memory under such an address: soft_slow() does not come back after it has
+ * left the pmap.
+ */
+static bool
+xl_group_operand(const struct xl *x, const struct soft_insn *in, int *base,
+    int64_t *disp)
+{
+	const ZydisDecodedOperandMem *m;
+
+	if (!x->is64 || in->cls != SOFT_C_NATIVE || in->memop < 0 ||
+	    in->mem_access == 0 || in->addrsize != 8 ||
+	    in->mem_seg >= VMM_SEG_FS || in->mem_bytes == 0 ||
+	    in->mem_bytes > 64 || in->opsize == 2)
+		return false;
+	m = &in->op[in->memop].mem;
+	*base = soft_gpr_number(m->base);
+	*disp = m->disp.value;
+	return *base >= 0 && *base < 12 && m->index == ZYDIS_REGISTER_NONE &&
+	    m->type == ZYDIS_MEMOP_TYPE_MEM && *disp >= INT32_MIN / 2 &&
+	    *disp <= INT32_MAX / 2;
+}
+
+unsigned
+xl_gpr_written(const struct soft_insn *in)
+{
+	unsigned w = in->gpr_write;
+
+	if (in->cls == SOFT_C_STACK || in->cls == SOFT_C_CALL)
+		w |= 1u << 4;
+	return w;
+}
+
+/* => the operand is checked, S0 and x->disp address it */
+bool
+xl_mem_group(struct xl *x)
+{
+	const struct soft_insn *in = x->in, *next = in;
+	bool write = (in->mem_access & VMM_PROT_WRITE) != 0;
+	struct xl_group *g;
+	struct xl_cold *c;
+	int64_t d, lo, hi;
+	int base, b;
+
+	if (!xl_group_operand(x, in, &base, &d))
+		return false;
+	for (unsigned i = 0; i < XL_GROUPS; i++) {
+		g = &x->group[i];
+		if (g->base == base && d >= g->lo &&
+		    d + in->mem_bytes <= g->hi && (g->write || !write)) {
+			emit_gs_ld(x->o, EMIT_S0, EMIT_CPU(scratch) + 8 *
+			    (int32_t)(i + 1));
+			x->disp = (int32_t)(d - g->lo);
+			return true;
+		}
+	}
+	lo = d;
+	hi = d + in->mem_bytes;
+	for (unsigned n = 0; next + 1 < x->ins + x->ndec && n < 24; n++) {
+		int64_t e, l, h;
+
+		if ((xl_gpr_written(next) >> base & 1) != 0)
+			break;
+		next++;
+		if (!xl_group_operand(x, next, &b, &e) || b != base ||
+		    (!write && (next->mem_access & VMM_PROT_WRITE) != 0))
+			continue;
+		l = base_min(lo, e);
+		h = base_max(hi, e + next->mem_bytes);
+		if (h - l <= XL_SPAN) {
+			lo = l;
+			hi = h;
+		}
+	}
+	if (hi - lo == in->mem_bytes && lo == d)
+		return false;
+	g = &x->group[x->ngroup++ % XL_GROUPS];
+	g->base = base;
+	g->lo = lo;
+	g->hi = hi;
+	g->write = write;
+	xl_clobber(x);
+	emit_lea(x->o, true, EMIT_S0, (int)xl_host((unsigned)base),
+	    (int32_t)lo);
+	xl_check(x, (unsigned)(hi - lo), write);
+	c = &x->cold[x->ncold - 1];
+	c->site.sp = (int32_t)(in->mem_bytes << 16 | (unsigned)(d - lo));
+	emit_gs_st(x->o, EMIT_S0, EMIT_CPU(scratch) +
+	    8 * (int32_t)(g - x->group + 1));
+	x->disp = (int32_t)(d - lo);
+	return true;
+}
+
+void
+xl_group_end(struct xl *x, unsigned regs)
+{
+	for (unsigned i = 0; i < XL_GROUPS; i++)
+		if (x->group[i].base >= 0 &&
+		    (regs >> x->group[i].base & 1) != 0)
+			x->group[i].base = -1;
+}
+
+/* The memory operand's host address into S0. */
+void
+xl_mem(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+
+	xl_clobber(x);
+	xl_ea(x, EMIT_S0);
+	if (x->is64 && in->mem_seg >= VMM_SEG_FS)
+		emit_gs(x->o, true, 0x03, EMIT_S0, EMIT_CPU(seg_base) +
+		    8 * in->mem_seg);
+	xl_check(x, in->mem_bytes, (in->mem_access & VMM_PROT_WRITE) != 0);
+}
