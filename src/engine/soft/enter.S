@@ -55,7 +55,9 @@ soft_code_slow:
 	rdgsbase %rdi
 	mov	(%rsp), %rsi
 	mov	%r13, %rdx
+	sub	$8, %rsp	/* the ABI's alignment: 16 at the call */
 	call	soft_slow
+	add	$8, %rsp
 	test	%rax, %rax
 	jz	soft_code_out
 	add	$8, %rsp
