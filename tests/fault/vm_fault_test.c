@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The host says no: the Nth allocation fails, for N = 1 until none does; swap
+ * cannot be written, then not be read.  Nothing may be lost, leak or crash.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/host.h"
+#include "vm/vm.h"
+
+#define LEN (4ul << 20)
+#define CHECK(e)                                                           \
+	do {                                                               \
+		if (!(e)) {                                                \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #e); \
+			exit(1);                                           \
+		}                                                          \
+	} while (0)
+
+static long fail_at, allocs, live;
+static bool fail_read, fail_write;
+static unsigned events[3];
+
+void *__real_host_alloc(size_t size);
+void *__wrap_host_alloc(size_t size);
+void __real_host_free(void *p);
+void __wrap_host_free(void *p);
+int __real_host_dmap_alloc(uint64_t len, uint64_t *hpap);
+int __wrap_host_dmap_alloc(uint64_t len, uint64_t *hpap);
+int __real_host_swap_read(int s, void *p, unsigned n, uint64_t off);
+int __wrap_host_swap_read(int s, void *p, unsigned n, uint64_t off);
+int __real_host_swap_write(int s, void *const *p, unsigned n, uint64_t off);
+int __wrap_host_swap_write(int s, void *const *p, unsigned n, uint64_t off);
+
+void *
+__wrap_host_alloc(size_t size)
+{
+	if (++allocs == fail_at)
+		return NULL;
+	live++;
+	return __real_host_alloc(size);
+}
+
+void
+__wrap_host_free(void *p)
+{
+	live -= p != NULL;
+	__real_host_free(p);
+}
+
+int
+__wrap_host_dmap_alloc(uint64_t len, uint64_t *hpap)
+{
+	return ++allocs == fail_at ? -ENOMEM : __real_host_dmap_alloc(len, hpap);
+}
+
+int
+__wrap_host_swap_read(int s, void *p, unsigned n, uint64_t off)
+{
+	return fail_read ? -EIO : __real_host_swap_read(s, p, n, off);
+}
+
+int
+__wrap_host_swap_write(int s, void *const *p, unsigned n, uint64_t off)
+{
+	return fail_write ? -EIO : __real_host_swap_write(s, p, n, off);
+}
+
+static void
+event(void *arg, enum vm_event ev, gpa_t gpa, int error)
+{
+	(void)arg;
+	(void)gpa;
+	(void)error;
+	events[ev]++;
+}
+
+/* One life of a vmspace. => the first error */
+static int
+life(void)
+{
+	struct vmspace_config cfg = { .type = PMAP_PT_EPT,
+		.pmap_flags = PMAP_F_2M, .event = event };
+	struct vm_object *obj = NULL, *sh = NULL;
+	struct vmspace *vms;
+	struct vm_hold h;
+	int error = vmspace_create(&cfg, &vms);
+
+	if (error != 0)
+		return error;
+	error = vm_object_create_anon(LEN, &obj);
+	if (error == 0)
+		error = vm_map_insert(vms, 0, LEN, obj, 0, VMM_PROT_RW,
+		    VM_MAP_F_WIRED);
+	if (error == 0)
+		error = vm_object_create_shadow(obj, 0, LEN, &sh);
+	if (error == 0)
+		error = vm_map_insert(vms, 1ul << 30, LEN, sh, 0, VMM_PROT_ALL, 0);
+	for (gpa_t g = 0; g < LEN && error == 0; g += 64 * 4096)
+		error = vm_fault(vms, (1ul << 30) + g, VMM_PROT_WRITE);
+	if (error == 0) {
+		error = vm_hold(vms, (1ul << 30) + 4096, 1, VMM_PROT_RW, &h);
+		if (error == 0)
+			vm_release(vms, &h);
+	}
+	vm_check(vms);
+	if (obj != NULL)
+		vm_object_rele(obj);
+	vmspace_destroy(vms);
+	if (sh != NULL)
+		vm_object_rele(sh);
+	return error;
+}
+
+static void
+test_alloc(void)
+{
+	long n = 0, before;
+	int error;
+
+	do {
+		fail_at = ++n;
+		allocs = 0;
+		before = live;
+		error = life();
+		CHECK(error == 0 || error == -ENOMEM);
+		/* the direct map's own list of free ranges may grow by a few */
+		CHECK(live - before <= 4);
+	} while (error != 0 || allocs >= fail_at);
+	fail_at = 0;
+	printf("%ld allocations failed in turn\n", n - 1);
+	CHECK(n > 10);
+}
+
+static uint64_t *
+at(struct vmspace *vms, gpa_t gpa)
+{
+	struct pmap_walk w;
+
+	CHECK(pmap_walk(vmspace_pmap(vms), gpa, VMM_PROT_READ, &w) == 0);
+	return PHYS_TO_DMAP(w.hpa);
+}
+
+static void
+test_swap(void)
+{
+	struct vmspace_config cfg = { .type = PMAP_PT_X86, .event = event };
+	struct vm_object *obj;
+	struct vmspace *vms;
+	struct vm_stats st;
+
+	CHECK(vm_swap_init("/nowhere", 1 << 20) == -ENOENT);
+	CHECK(vm_swap_init("/tmp", 0) == -EINVAL);
+	CHECK(vm_swap_init("/tmp", 16 << 20) == 0);
+	CHECK(vm_swap_init("/tmp", 16 << 20) == -EBUSY);
+	CHECK(vmspace_create(&cfg, &vms) == 0);
+	CHECK(vm_object_create_anon(LEN, &obj) == 0);
+	CHECK(vm_map_insert(vms, 0, LEN, obj, 0, VMM_PROT_RW, 0) == 0);
+	CHECK(vmspace_set_limit(vms, VM_LIMIT_MIN - 1) == -EINVAL);
+	for (gpa_t g = 0; g < LEN; g += 4096) {
+		CHECK(vm_fault(vms, g, VMM_PROT_WRITE) == 0);
+		*at(vms, g) = g + 1;
+	}
+	/* a write fails: all stays */
+	fail_write = true;
+	CHECK(vmspace_reclaim(vms, LEN) == 0);
+	CHECK(events[VM_EVENT_SWAP_ERROR] == 1 && vm_swap_used() == 0);
+	fail_write = false;
+	vm_check(vms);
+	CHECK(vmspace_reclaim(vms, LEN) == LEN);
+	CHECK(vm_object_resident(obj) == 0 && vm_swap_used() == LEN / 4096);
+	/* a read fails: -EIO, never zeros; later it works */
+	fail_read = true;
+	CHECK(vm_fault(vms, 8192, VMM_PROT_READ) == -EIO);
+	CHECK(events[VM_EVENT_LOST] == 1 && vm_object_resident(obj) == 0);
+	fail_read = false;
+	for (gpa_t g = 0; g < LEN; g += 4096) {
+		CHECK(vm_fault(vms, g, VMM_PROT_READ) == 0);
+		CHECK(*at(vms, g) == g + 1);
+	}
+	/* unchanged since: leaves without a write */
+	vmspace_stats(vms, &st);
+	fail_write = true;
+	CHECK(vmspace_reclaim(vms, LEN) == LEN);
+	vm_check(vms);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+	CHECK(vm_swap_used() == 0);
+	vm_swap_fini();
+}
+
+int
+main(void)
+{
+	CHECK(vm_init() == 0);
+	test_alloc();
+	test_swap();
+	return 0;
+}
