@@ -90,6 +90,7 @@ static const struct machine_platform_ops plat_ops = {
 	.cr8_get = platform_cr8_get,
 	.cr8_set = platform_cr8_set,
 	.vcpu_reset = platform_vcpu_reset,
+	.stats = platform_stats,
 };
 
 int

@@ -226,6 +226,25 @@ platform_cr8_set(void *arg, unsigned vcpu, uint8_t cr8)
 	lock_release(&l->lock);
 }
 
+unsigned
+platform_stats(void *arg, int vcpu, struct engine_stat *st, unsigned n)
+{
+	struct platform *p = arg;
+	struct engine_stat all[3];
+
+	if (vcpu < 0 || vcpu >= (int)p->cfg.ncpu)
+		return 0;
+	all[0].name = "lapic.timer";
+	all[0].value = atomic_load(&p->lapic[vcpu].timer_irqs);
+	all[1].name = "lapic.ipis";
+	all[1].value = atomic_load(&p->lapic[vcpu].ipis);
+	all[2].name = "lapic.eois";
+	all[2].value = atomic_load(&p->lapic[vcpu].eois);
+	for (unsigned i = 0; i < 3 && i < n; i++)
+		st[i] = all[i];
+	return 3;
+}
+
 int
 platform_irq_assert(struct platform *p, unsigned pin)
 {

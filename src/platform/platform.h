@@ -70,6 +70,9 @@ int platform_irq_deassert(struct platform *p, unsigned pin);
 int platform_msi(struct platform *p, uint64_t addr, uint32_t data);
 int platform_power_button(struct platform *p);
 
+/* machine_platform_ops.stats */
+unsigned platform_stats(void *p, int vcpu, struct engine_stat *st, unsigned n);
+
 /* Writes the ACPI tables to guest memory in [gpa, gpa+len) below 1 MB.
  * => 0 with *rsdpp, -ENOSPC, or what write says */
 int platform_acpi_build(struct platform *p, gpa_t gpa, uint64_t len,

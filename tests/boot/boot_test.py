@@ -185,6 +185,24 @@ def case_linux_stress(arg):
         check(bad not in text, "the guest says \"%s\"" % bad)
 
 
+def case_linux_clocks(arg):
+    """Each interrupt controller with each clock that can drive a kernel without kvmclock."""
+    # A kernel that sees the deadline timer leaves the 8254 alone, so that one is hidden.
+    for options, timer in (("noapic nolapic", "XT-PIC"), ("nolapic_timer", "IO-APIC"),
+                           ("nolapic_timer hpet=disable clearcpuid=152", "IO-APIC"),
+                           ("lapic=notscdeadline nox2apic", "IO-APIC")):
+        text = hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
+                    'console=ttyS0 no-kvmclock %s HYVE_RUN="cat /proc/interrupts; sleep 1; '
+                    'echo MARK $((6*7))"' % options)
+        check("MARK 42" in text, "%s: no end" % options)
+        rates = [float(m) for m in re.findall(r"tsc: .*? ([\d.]+) MHz", text)]
+        check(rates and max(rates) < min(rates) * 1.01, "%s: TSC at %s MHz" % (options, rates))
+        check(re.search(r"^ +0: +\d+ .*%s.*timer" % timer, text, re.M),
+              "%s: no %s timer" % (options, timer))
+        for bad in ("Call Trace", "unstable", "timer doesn't work", "8254 timer not connected"):
+            check(bad not in text, "%s: \"%s\"" % (options, bad))
+
+
 def case_linux_clock(arg):
     """With two busy processes on each core the guest boots without a complaint about its
     clocks, and tells the right time and the right length of a second."""
