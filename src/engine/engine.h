@@ -133,6 +133,11 @@ struct engine_ops {
 	void (*gpa_written)(struct engine_vm *vm, gpa_t gpa, uint64_t len);
 	/* The host page at these gpas is about to leave or to move. */
 	void (*gpa_unmapped)(struct engine_vm *vm, gpa_t gpa, uint64_t len);
+	/*
+	 * From now on others than the vCPUs and the holds of device models may
+	 * use some of guest memory: atomic operations must be so for them too.
+	 */
+	void (*memory_shared)(struct engine_vm *vm);
 	/* Walk the guest's page tables, no side effects. => 0, -EFAULT */
 	int (*gva_to_gpa)(struct engine_vcpu *vcpu, gva_t gva, int access,
 	    gpa_t *gpap);

@@ -160,6 +160,10 @@ memseg_mmap_locked(struct machine *m, gpa_t gpa, int segid, uint64_t segoff,
 		return error;
 	error = vm_map_insert(m->vms, gpa, len, m->seg[segid].obj, segoff,
 	    prot, (flags & VMM_MAP_F_WIRED) != 0 ? VM_MAP_F_WIRED : 0);
+	/* A named segment is a file that other programs map. */
+	if (error == 0 && m->seg[segid].name[0] != '\0' &&
+	    (prot & VMM_PROT_WRITE) != 0 && m->evm != NULL)
+		m->eng->memory_shared(m->evm);
 	freeze_thaw_all(m);
 	if (error != 0)
 		return error == -ENOMEM ? error : -EFAULT;

@@ -93,6 +93,7 @@ void diff_gen_image(void);
 void diff_gen(uint64_t seed, struct diff_case *c);
 /* Cases are 32-bit code, in compatibility mode.  Set once, at start. */
 extern bool diff_m32;
+extern bool diff_lock; /* guest memory is shared: LOCK stays */
 /* What a case must not execute: instructions whose result depends on more
  * than the case, or that would leave the sandbox. */
 struct soft_insn;

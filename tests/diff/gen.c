@@ -13,7 +13,7 @@
 #include "diff.h"
 #include "engine/soft/soft_int.h"
 
-bool diff_m32;
+bool diff_m32, diff_lock;
 uint8_t diff_image[DIFF_PAGES][DIFF_PAGE];
 
 struct gen {

@@ -342,6 +342,8 @@ diff_guest_create(bool translate, bool ring0, struct diff_guest **gp)
 		return error;
 	ec.pmap = vmspace_pmap(g->vms);
 	error = engine_soft_ops.vm_create(&ec, &g->vm);
+	if (error == 0 && diff_lock)
+		engine_soft_ops.memory_shared(g->vm);
 	if (error == 0)
 		error = engine_soft_ops.vcpu_create(g->vm, 0, &vcpu);
 	if (error != 0)

@@ -5,6 +5,7 @@
  *	diff [-3] [-t] [-k] [-n instructions] [-s first seed] [-T seconds]
  *
  * -t: through the translator too, -k: as a ring-0 guest, -3: 32-bit code.
+ * -L keeps LOCK, as with several vCPUs.
  * DIFF_COUNT sets the number of instructions, SEED=n runs one case.
  */
 #include <errno.h>
@@ -310,9 +311,10 @@ main(int argc, char **argv)
 
 	if ((env = getenv("DIFF_COUNT")) != NULL)
 		count = strtoul(env, NULL, 0);
-	while ((opt = getopt(argc, argv, "3tkvn:s:T:")) != -1) {
+	while ((opt = getopt(argc, argv, "3Ltkvn:s:T:")) != -1) {
 		switch (opt) {
 		case '3': diff_m32 = true; break;
+		case 'L': diff_lock = true; break;
 		case 't': translate = true; break;
 		case 'k': ring0 = true; break;
 		case 'v': verbose = true; break;

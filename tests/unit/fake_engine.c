@@ -147,6 +147,12 @@ fake_gpa_written(struct engine_vm *vm, gpa_t gpa, uint64_t len)
 }
 
 static void
+fake_memory_shared(struct engine_vm *vm)
+{
+	(void)vm;
+}
+
+static void
 fake_gpa_unmapped(struct engine_vm *vm, gpa_t gpa, uint64_t len)
 {
 	(void)vm;
@@ -206,6 +212,7 @@ const struct engine_ops fake_engine = {
 	.set_seg = fake_set_seg,
 	.gpa_written = fake_gpa_written,
 	.gpa_unmapped = fake_gpa_unmapped,
+	.memory_shared = fake_memory_shared,
 	.gva_to_gpa = fake_gva_to_gpa,
 	.stats = fake_stats,
 	.tsc_read = fake_tsc_read,

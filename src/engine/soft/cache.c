@@ -520,6 +520,7 @@ cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src)
 	if (p == NULL || (p2 == NULL && src->gpa2 != 0))
 		return NULL;
 	b = &c->block[n];
+	c->out.no_lock = atomic_load(&cpu->vm->no_lock);
 	memset(b, 0, sizeof(*b));
 	b->gpa = gpa;
 	b->key = cpu->mode_key;

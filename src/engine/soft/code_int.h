@@ -68,6 +68,7 @@ struct soft_block {
 struct code_out {
 	uint8_t *rw;	/* base of code memory, writable mapping */
 	uint32_t pos;	/* next free byte */
+	bool no_lock;	/* LOCK may be left out */
 	struct code_fault fault[512];
 	unsigned nfault;
 };

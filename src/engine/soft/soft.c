@@ -54,6 +54,7 @@ soft_vm_create(const struct engine_vm_config *cfg, struct engine_vm **vmp)
 	vm->arg = cfg->arg;
 	vm->ncpu = cfg->ncpu;
 	vm->translate = !cfg->no_translate;
+	vm->no_lock = cfg->ncpu == 1;
 	vm->tsc_start = __rdtsc();
 	error = soft_cpuid_init(vm);
 	if (error == 0)
@@ -228,6 +229,17 @@ soft_gpa_written(struct engine_vm *vm, gpa_t gpa, uint64_t len)
 	soft_cache_invalidate(soft_vm_of(vm), gpa, len);
 }
 
+/* The flag first: what is translated meanwhile is in the tables, and is
+ * dropped, or sees it. */
+static void
+soft_memory_shared(struct engine_vm *evm)
+{
+	struct soft_vm *vm = soft_vm_of(evm);
+
+	if (atomic_exchange(&vm->no_lock, false))
+		soft_cache_invalidate(vm, 0, ~0ul);
+}
+
 static int
 soft_op_gva_to_gpa(struct engine_vcpu *vcpu, gva_t gva, int access,
     gpa_t *gpap)
@@ -324,6 +336,7 @@ const struct engine_ops engine_soft_ops = {
 	.inject = soft_op_inject,
 	.gpa_written = soft_gpa_written,
 	.gpa_unmapped = soft_gpa_written,
+	.memory_shared = soft_memory_shared,
 	.gva_to_gpa = soft_op_gva_to_gpa,
 	.stats = soft_stats,
 	.tsc_read = soft_tsc_read,

@@ -302,6 +302,7 @@ struct soft_vm {
 	struct soft_cpu *cpu[VMM_MAXCPU];
 	uint64_t tsc_hz;
 	bool translate; /* false: executor only */
+	_Atomic bool no_lock; /* one vCPU and no memory shared with others */
 	bool intel;	/* vendor that CPUID reports: SYSRET, ... */
 	void *cpuid;	/* private to cpuid.c */
 	uint64_t tsc_start; /* host TSC at creation: the guest's zero */

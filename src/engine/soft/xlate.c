@@ -139,6 +139,9 @@ xl_native(struct xl *x)
 		return xl_lea(x);
 	if (in->memop >= 0 && in->mem_access == 0)
 		return true; /* NOP, prefetch */
+	if (in->zi.mnemonic == ZYDIS_MNEMONIC_XCHG && mem && x->o->no_lock &&
+	    xl_xchg(x))
+		return true;
 	if (!xl_vec_ok(x) || (mem && (!xl_ea_ok(x) || in->mem_bytes == 0 ||
 	    in->mem_bytes > 64)))
 		return false;
@@ -330,6 +333,8 @@ xl_decode(struct xl *x, const uint8_t *host, unsigned avail, unsigned limit)
 		error = soft_decode(host + at, avail - at, x->key, in);
 		if (error != 0 || in->len == 0)
 			return error;
+		if (x->o->no_lock && in->lock)
+			xl_unlock(in);
 		x->ndec++;
 		at += in->len;
 		if (in->cls == SOFT_C_JMP || in->cls == SOFT_C_CALL ||

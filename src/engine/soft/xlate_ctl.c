@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The translator: stack, jumps, and the system instructions that are inline.
+ * The translator: stack and jumps.
  */
 #include "engine/soft/xlate_int.h"
 
@@ -21,7 +21,7 @@ xl_stack_ok(const struct xl *x)
 }
 
 /* Host address of the slot to be pushed to into S0. */
-static void
+void
 xl_push_check(struct xl *x)
 {
 	xl_clobber(x);
@@ -29,7 +29,7 @@ xl_push_check(struct xl *x)
 	xl_check(x, xl_word(x), true);
 }
 
-static void
+void
 xl_push_reg(struct xl *x, unsigned host)
 {
 	xl_written(x, 1u << 4);
@@ -38,7 +38,7 @@ xl_push_reg(struct xl *x, unsigned host)
 }
 
 /* Host register with the value of guest register r, at worst S1. */
-static unsigned
+unsigned
 xl_value(struct xl *x, unsigned r)
 {
 	if (r == 4)
@@ -115,8 +115,6 @@ xl_pop(struct xl *x)
 	emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int)xl_word(x));
 	return true;
 }
-
-static void xl_pushf(struct xl *x);
 
 bool
 xl_stack(struct xl *x)
@@ -253,99 +251,6 @@ xl_branch(struct xl *x)
 		pop += xl_word(x);
 		emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int32_t)pop);
 		xl_indirect(x, -(int32_t)pop);
-		return true;
-	default:
-		return false;
-	}
-}
-
-/* --- system instructions ------------------------------------------------- */
-
-#define XL_CPL(x) (((x)->key & SOFT_KEY_CPL) >> 3)
-
-/* op dword gs:[off], imm32 (op: the reg field of opcode 81). Clobbers flags. */
-static void
-xl_gs_imm(struct xl *x, unsigned op, int32_t off, uint32_t imm)
-{
-	emit_gs(x->o, false, 0x81, op, off);
-	emit_4(x->o, imm);
-}
-
-/* cmp byte gs:[off], 0, and to the executor if it is not 0 */
-static void
-xl_exec_unless0(struct xl *x, int32_t off)
-{
-	struct xl_cold *c;
-
-	emit_gs(x->o, false, 0x80, 7, off);
-	emit_1(x->o, 0);
-	c = xl_cold(x, XL_C_SITE, CODE_S_EXEC);
-	emit_n(x->o, "\x0f\x85", 2);
-	c->from = x->o->pos;
-	emit_4(x->o, 0);
-}
-
-/*
- * STI.  Where something waits, the executor does it, shadow and all.  Where
- * nothing does, there is nothing for the shadow to hold back: a kick that
- * comes later is seen after the next instruction at the soonest, because
- * that one is in this block.
- */
-static bool
-xl_sti(struct xl *x)
-{
-	if (x->page_off + 1 > VMM_PAGE_SIZE - 16 || x->last)
-		return false;
-	xl_clobber(x);
-	xl_exec_unless0(x, EMIT_CPU(event_check));
-	xl_exec_unless0(x, EMIT_CPU(nmi_check));
-	xl_gs_imm(x, 1, EMIT_CPU(rflags_sys), SOFT_FL_IF);
-	return true;
-}
-
-static void
-xl_pushf(struct xl *x)
-{
-	struct code_out *o = x->o;
-
-	xl_restore(x);
-	if (x->recipe == NULL)
-		xl_save(x);
-	emit_n(o, "\x9c\x41\x5e", 3);	   /* pushfq; pop r14 */
-	emit_n(o, "\x41\x81\xe6", 3); /* and r14d, imm32 */
-	emit_4(o, SOFT_FL_ARITH);
-	x->live = false;
-	emit_gs(o, false, 0x0b, EMIT_S1, EMIT_CPU(rflags_sys));
-	emit_n(o, "\x41\x81\xe6", 3);
-	emit_4(o, ~(SOFT_FL_RF | SOFT_FL_VM));
-	emit_gs_st(o, EMIT_S1, EMIT_CPU(scratch));
-	xl_push_check(x);
-	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
-	xl_push_reg(x, EMIT_S1);
-}
-
-bool
-xl_sys(struct xl *x)
-{
-	int32_t gs = EMIT_CPU(seg_base) + 8 * VMM_SEG_GS;
-
-	if (!x->is64 || XL_CPL(x) != 0)
-		return false;
-	switch (x->in->zi.mnemonic) {
-	case ZYDIS_MNEMONIC_CLI:
-		xl_clobber(x);
-		xl_gs_imm(x, 4, EMIT_CPU(rflags_sys), ~SOFT_FL_IF);
-		return true;
-	case ZYDIS_MNEMONIC_STI:
-		return xl_sti(x);
-	case ZYDIS_MNEMONIC_SWAPGS:
-		emit_gs_ld(x->o, EMIT_S1, gs);
-		emit_gs_ld(x->o, EMIT_S2, EMIT_CPU(kernel_gs_base));
-		emit_gs_st(x->o, EMIT_S1, EMIT_CPU(kernel_gs_base));
-		emit_gs_st(x->o, EMIT_S2, gs);
-		emit_gs_st(x->o, EMIT_S2, EMIT_CPU(seg) + (int32_t)
-		    (VMM_SEG_GS * sizeof(struct vmm_seg) +
-		    offsetof(struct vmm_seg, base)));
 		return true;
 	default:
 		return false;

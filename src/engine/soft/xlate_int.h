@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Private to the translator proper: xlate.c (blocks, native instructions),
- * xlate_mem.c (flags, exits, memory), xlate_ctl.c (stack, jumps, system).
+ * xlate_mem.c (flags, exits, memory), xlate_ctl.c (stack, jumps),
+ * xlate_sys.c (system instructions, LOCK).
  */
 #ifndef XLATE_INT_H
 #define XLATE_INT_H
@@ -82,6 +83,15 @@ void xl_mem(struct xl *x);
 
 bool xl_stack(struct xl *x);
 bool xl_branch(struct xl *x);
+void xl_push_check(struct xl *x);
+void xl_push_reg(struct xl *x, unsigned host);
+unsigned xl_value(struct xl *x, unsigned r);
+
+/* --- xlate_sys.c */
+
 bool xl_sys(struct xl *x);
+void xl_pushf(struct xl *x);
+void xl_unlock(struct soft_insn *in);
+bool xl_xchg(struct xl *x);
 
 #endif /* XLATE_INT_H */
