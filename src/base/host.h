@@ -31,6 +31,15 @@ int host_dmap_alloc(uint64_t len, uint64_t *hpap) BASE_MUST_CHECK;
 int host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len,
     uint64_t *hpap) BASE_MUST_CHECK;
 void host_dmap_free(uint64_t hpa, uint64_t len);
+/* Replaces part of a range from host_dmap_alloc(): by len bytes of fd from off,
+ * or by memory of the process that is mapped shared.  *writablep: whether it
+ * may be written to. => 0; -EINVAL alignment, fd too short, private memory */
+int host_dmap_place_fd(uint64_t hpa, int fd, uint64_t off, uint64_t len,
+    bool *writablep) BASE_MUST_CHECK;
+int host_dmap_place_ptr(uint64_t hpa, void *ptr,
+    uint64_t len) BASE_MUST_CHECK;
+/* Bytes of the direct map that are given out. */
+uint64_t host_dmap_used(void);
 /* Gives pages back to the host; they read as zeros again. */
 int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
 
@@ -40,6 +49,14 @@ void host_dmap_collapse(uint64_t hpa, uint64_t len);
 
 /* Whether core dumps of the process contain the range; by default they do. */
 void host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore);
+
+/* A file that pages are read from; fd stays the caller's.
+ * => a handle, or -errno; *sizep: its size now */
+int host_file_open(int fd, uint64_t *sizep) BASE_MUST_CHECK;
+void host_file_close(int file);
+/* Exactly len bytes. => -EIO also where the file has become shorter */
+int host_file_read(int file, void *ptr, uint64_t len,
+    uint64_t off) BASE_MUST_CHECK;
 
 /* Swap storage: a file without a name in dir. => a handle, or -errno */
 int host_swap_open(const char *dir) BASE_MUST_CHECK;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@ struct host_range {
 };
 static struct host_range *host_free_list;
 static struct lock host_dmap_lock;
+static uint64_t host_dmap_out; /* bytes given out; under the lock */
 static pthread_once_t host_dmap_once = PTHREAD_ONCE_INIT;
 static int host_dmap_error;
 
@@ -80,6 +82,7 @@ host_dmap_give(uint64_t hpa, uint64_t len)
 	n->hpa = hpa;
 	n->len = len;
 	lock_acquire(&host_dmap_lock);
+	host_dmap_out -= len;
 	for (rp = &host_free_list; (r = *rp) != NULL && r->hpa < hpa; rp = &r->next)
 		prev = r;
 	n->next = r;
@@ -111,6 +114,7 @@ host_dmap_take(uint64_t len, uint64_t *hpap)
 		if (r->len < skip + len)
 			continue;
 		*hpap = start + skip;
+		host_dmap_out += skip + len;
 		r->hpa += skip + len;
 		r->len -= skip + len;
 		if (r->len == 0) {
@@ -164,6 +168,47 @@ host_dmap_alloc_fd(int fd, uint64_t off, uint64_t len, uint64_t *hpap)
 	return 0;
 }
 
+int
+host_dmap_place_fd(uint64_t hpa, int fd, uint64_t off, uint64_t len, bool *writablep)
+{
+	int mode = fcntl(fd, F_GETFL), prot = PROT_READ;
+	struct stat st;
+
+	if (mode < 0 || fstat(fd, &st) != 0)
+		return -errno;
+	/* beyond the end of a file a touch would be a signal */
+	if (((hpa | off | len) & (HOST_PAGE - 1)) != 0 || len == 0 ||
+	    off + len < off ||
+	    (S_ISREG(st.st_mode) && (uint64_t)st.st_size < off + len))
+		return -EINVAL;
+	*writablep = (mode & O_ACCMODE) == O_RDWR;
+	if (*writablep)
+		prot |= PROT_WRITE;
+	return mmap(PHYS_TO_DMAP(hpa), len, prot, MAP_SHARED | MAP_FIXED, fd,
+	    (off_t)off) == MAP_FAILED ? -errno : 0;
+}
+
+int
+host_dmap_place_ptr(uint64_t hpa, void *ptr, uint64_t len)
+{
+	if (((hpa | (uintptr_t)ptr | len) & (HOST_PAGE - 1)) != 0 || len == 0)
+		return -EINVAL;
+	/* an old size of 0 makes a second mapping, of shared memory only */
+	return mremap(ptr, 0, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+	    PHYS_TO_DMAP(hpa)) == MAP_FAILED ? -errno : 0;
+}
+
+uint64_t
+host_dmap_used(void)
+{
+	uint64_t n;
+
+	lock_acquire(&host_dmap_lock);
+	n = host_dmap_out;
+	lock_release(&host_dmap_lock);
+	return n;
+}
+
 void
 host_dmap_free(uint64_t hpa, uint64_t len)
 {
@@ -199,6 +244,47 @@ host_dmap_collapse(uint64_t hpa, uint64_t len)
 	(void)madvise(p, len, MADV_COLLAPSE);
 #endif
 	(void)madvise(p, len, MADV_NOHUGEPAGE);
+}
+
+int
+host_file_open(int fd, uint64_t *sizep)
+{
+	struct stat st;
+	int file;
+
+	if (fstat(fd, &st) != 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	file = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (file < 0)
+		return -errno;
+	*sizep = (uint64_t)st.st_size;
+	return file;
+}
+
+void
+host_file_close(int file)
+{
+	close(file);
+}
+
+int
+host_file_read(int file, void *ptr, uint64_t len, uint64_t off)
+{
+	uint64_t done = 0;
+
+	while (done < len) {
+		ssize_t r = pread(file, (char *)ptr + done, len - done,
+		    (off_t)(off + done));
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return r < 0 ? -errno : -EIO;
+		done += (uint64_t)r;
+	}
+	return 0;
 }
 
 int
@@ -240,19 +326,7 @@ host_swap_write(int swap, void *const *ptr, unsigned npages, uint64_t off)
 int
 host_swap_read(int swap, void *ptr, unsigned npages, uint64_t off)
 {
-	size_t len = npages * HOST_PAGE, done = 0;
-
-	while (done < len) {
-		ssize_t r = pread(swap, (char *)ptr + done, len - done,
-		    (off_t)(off + done));
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r <= 0)
-			return r < 0 ? -errno : -EIO;
-		done += (size_t)r;
-	}
-	return 0;
+	return host_file_read(swap, ptr, npages * HOST_PAGE, off);
 }
 
 void *

@@ -32,6 +32,8 @@
 
 /* EPT leaves: write-back, and the guest's PAT ignored. */
 #define PMAP_EPT_WB (6ul << 3 | 1ul << 6)
+#define PMAP_EPT_TYPE (7ul << 3)	    /* 0: uncached */
+#define PMAP_X86_UC (1ul << 3 | 1ul << 4) /* PWT and PCD: PAT entry 3 */
 
 static const struct pte_format pmap_formats[2][2] = {
 	[PMAP_PT_EPT] = {
@@ -220,6 +222,8 @@ pmap_bits(const struct pmap *pm, int prot)
 	if ((prot & VMM_PROT_WRITE) != 0)
 		b |= f->write;
 	b |= (prot & VMM_PROT_EXEC) != 0 ? f->exec : f->noexec;
+	if ((prot & PMAP_PROT_UC) != 0)
+		b = f->x86 ? b | PMAP_X86_UC : b & ~PMAP_EPT_TYPE;
 	return b;
 }
 

@@ -96,6 +96,7 @@ struct pmap_stats {
 };
 void pmap_stats_get(struct pmap *pm, struct pmap_stats *st);
 
+#define PMAP_PROT_UC 0x100 /* with prot: the host memory is not cached */
 /*
  * Enters one 4 KB page with exactly prot, for an access that is about to come:
  * its accessed bit is set, for VMM_PROT_WRITE its dirty bit.  access 0: none.

@@ -22,7 +22,7 @@ struct vm_object;
 enum vm_event {
 	VM_EVENT_SWAP_FULL,  /* page-out stopped; memory goes over the limit */
 	VM_EVENT_SWAP_ERROR, /* a write to swap failed; its pages stay */
-	VM_EVENT_LOST,	     /* gpa: contents cannot be read back from swap */
+	VM_EVENT_LOST,	     /* gpa: contents cannot be read from swap or file */
 };
 
 struct vmspace_config {
@@ -58,6 +58,32 @@ int vm_object_create_dev(int fd, uint64_t len,
  * => 0, -EINVAL, -ENOMEM */
 int vm_object_create_shadow(struct vm_object *backing, uint64_t off,
     uint64_t len, struct vm_object **objp) BASE_MUST_CHECK;
+/*
+ * [off, off+len) of a regular file, read in when it is touched; beyond its end,
+ * within the last page, zeros.  VM_FILE_RO: never written to.  VM_FILE_PRIVATE:
+ * what the guest writes is its own, and goes to swap.  Pages that were not
+ * written leave without I/O and are read again.  A page that the file no longer
+ * has is -EIO at its fault, and an event.
+ * => 0; -EINVAL: alignment, no regular file, more pages than it has; -ENOMEM;
+ *    why fd cannot be duplicated
+ */
+enum vm_file_mode { VM_FILE_RO, VM_FILE_PRIVATE };
+int vm_object_create_file(int fd, uint64_t off, uint64_t len,
+    enum vm_file_mode mode, struct vm_object **objp) BASE_MUST_CHECK;
+/*
+ * Memory of the host, piece after piece: of a file or device from off, or with
+ * fd -1 what is mapped shared at ptr.  Never paged out.  An object with a piece
+ * that may only be read may only be read.  Who passes a file sees to it that it
+ * does not shrink.
+ * => 0, -EINVAL, -ENOMEM, or why a piece cannot be mapped
+ */
+struct vm_sg {
+	int fd;
+	void *ptr;
+	uint64_t off, len;
+};
+int vm_object_create_sg(const struct vm_sg *sg, unsigned n, bool uncached,
+    struct vm_object **objp) BASE_MUST_CHECK;
 void vm_object_ref(struct vm_object *obj);
 void vm_object_rele(struct vm_object *obj);
 uint64_t vm_object_resident(struct vm_object *obj); /* bytes */
@@ -71,8 +97,9 @@ void vm_object_set_incore(struct vm_object *obj, bool incore);
 /*
  * Maps [off, off+len) of obj at exactly gpa; takes a reference of its own.
  * prot is also the maximum protection.
- * => 0; -EFAULT overlap or outside [0, 2^47); -EINVAL; -ENOMEM; WIRED: faults
- *    the whole range in, and undoes everything on failure
+ * => 0; -EFAULT overlap or outside [0, 2^47); -EINVAL; -EACCES: write to an
+ *    object that may only be read; -ENOMEM; WIRED: faults
+ *    the whole range in, and undoes everything on failure (-EIO, too)
  */
 int vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len,
     struct vm_object *obj, uint64_t off, int prot,
@@ -88,7 +115,7 @@ bool vm_map_lookup(struct vmspace *vms, gpa_t gpa, gpa_t *startp,
 
 /* [gpa, gpa+len) holds nothing of value: given back at once, zeros when touched
  * again.  Wired and held pages stay as they are.
- * => 0; -EINVAL alignment; -EFAULT not within one writable anonymous entry */
+ * => 0; -EINVAL alignment; -EFAULT not within one writable pageable entry */
 int vm_map_discard(struct vmspace *vms, gpa_t gpa,
     uint64_t len) BASE_MUST_CHECK;
 
@@ -163,6 +190,13 @@ struct vm_stats {
 	uint64_t pageouts, pageins, refaults, swap_errors;
 };
 void vmspace_stats(struct vmspace *vms, struct vm_stats *st);
+
+/* What exists in the process: all 0 when every vmspace and object is gone. */
+struct vm_live {
+	uint64_t spaces, entries, objects, families, chunks;
+	uint64_t dmap; /* bytes of the direct map */
+};
+void vm_live_get(struct vm_live *live);
 
 /* Process-wide, before the first vmspace: reserves the direct map.
  * => 0 or -errno; idempotent */

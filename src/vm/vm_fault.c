@@ -66,14 +66,18 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	p = vm_object_find(obj, pi, &o, &i);
 	*objp = obj;
 	*pip = pi;
-	if (p == NULL || p->state == VM_PAGE_ZERO) {
+	if (p == NULL && o->kind == VM_OBJECT_FILE) {
+		error = vm_file_pagein(o, i);
+		if (error != 0)
+			return error;
+		vms->st.faults_file++;
+	} else if (p == NULL || p->state == VM_PAGE_ZERO) {
 		vms->st.faults_zero++;
 		vm_page_set_state(obj, top, VM_PAGE_RESIDENT);
 		top->flags = 0;
 		vm_page_enqueue(obj, top, true);
 		return 0;
-	}
-	if (p->state == VM_PAGE_SWAPPED) {
+	} else if (p->state == VM_PAGE_SWAPPED) {
 		error = vm_fault_pagein(vms, o, i, p);
 		if (error != 0)
 			return error;
@@ -122,11 +126,12 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
 	allow = o == obj ? e->prot : e->prot & ~VMM_PROT_WRITE;
 	if (allow != 0) {
 		error = pmap_enter(vms->pmap, gpa & ~VMM_PAGE_MASK,
-		    vm_page_hpa(o, pi), allow, access, &large);
+		    vm_page_hpa(o, pi), allow | (o->prot & PMAP_PROT_UC), access,
+		    &large);
 		if (error != 0)
 			goto out;
 		/* the host's pages follow; a larger leaf has had them before */
-		if (large == VM_2M && o->kind == VM_OBJECT_ANON)
+		if (large == VM_2M && vm_object_pageable(o))
 			host_dmap_collapse(base_rounddown(vm_page_hpa(o, pi), VM_2M),
 			    VM_2M);
 	}

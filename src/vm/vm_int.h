@@ -27,6 +27,7 @@ enum vm_page_state { VM_PAGE_NONE, VM_PAGE_RESIDENT, VM_PAGE_SWAPPED, VM_PAGE_ZE
 #define VM_PAGE_F_REF 0x2    /* accessed since the last aging */
 #define VM_PAGE_F_ACTIVE 0x4 /* which queue, if queued */
 #define VM_PAGE_F_QUEUED 0x8
+#define VM_PAGE_F_FILE 0x10  /* while not DIRTY: can be read from the file again */
 
 /* F: family lock of its object */
 struct vm_page {
@@ -56,7 +57,7 @@ struct vm_queue {
 	uint32_t head, tail, n;
 };
 
-enum vm_object_kind { VM_OBJECT_ANON, VM_OBJECT_DEV };
+enum vm_object_kind { VM_OBJECT_ANON, VM_OBJECT_DEV, VM_OBJECT_FILE, VM_OBJECT_SG };
 
 /* A: atomic */
 struct vm_object {
@@ -72,6 +73,9 @@ struct vm_object {
 	uint64_t nresident, nswapped, nzero, nwired; /* F */
 	struct vm_queue active, inactive;	     /* F */
 	uint32_t clock; /* F: pages paged out so far */
+	int prot;	/* C: VMM_PROT_* that maps may have; PMAP_PROT_UC */
+	int file;	/* C: FILE: host handle, else -1 */
+	uint64_t file_off, file_len; /* C: FILE: bytes; of the file itself */
 };
 
 /* M: map lock.  start, end, off, obj, vms: constant while in the object's
@@ -99,7 +103,24 @@ struct vmspace {
 	struct vm_stats st;	/* M */
 };
 
-/* vm_object.c; the family lock is held where obj is given */
+/* Has queues; its pages come and go. */
+static inline bool
+vm_object_pageable(const struct vm_object *obj)
+{
+	return obj->kind == VM_OBJECT_ANON || obj->kind == VM_OBJECT_FILE;
+}
+
+extern struct vm_counts {
+	_Atomic uint64_t spaces, entries, objects, families, chunks;
+} vm_counts;
+#define vm_count(field, n) \
+	atomic_fetch_add_explicit(&vm_counts.field, (uint64_t)(int64_t)(n), \
+	    memory_order_relaxed)
+
+/* vm_object.c; an object of zero-filled memory, alone in its family */
+int vm_object_create_kind(enum vm_object_kind kind, uint64_t len,
+    struct vm_object **objp);
+/* the family lock is held where obj is given */
 void vm_object_lock(struct vm_object *obj);
 void vm_object_unlock(struct vm_object *obj);
 struct vm_page *vm_object_page(struct vm_object *obj, uint64_t pindex);
@@ -146,6 +167,10 @@ vm_page_hpa(const struct vm_object *obj, uint64_t pindex)
 /* The page that obj shows at pindex: its own or one behind it; NULL: zeros. */
 struct vm_page *vm_object_find(struct vm_object *obj, uint64_t pindex,
     struct vm_object **objp, uint64_t *pindexp);
+
+/* vm_file.c; family locked: reads page i, which has no state, and some that
+ * follow. => -EIO, -ENOMEM: nothing changed */
+int vm_file_pagein(struct vm_object *obj, uint64_t pindex);
 
 /* vm_map.c, vm_fault.c; with the map locked */
 struct vm_entry *vm_entry_lookup(struct vmspace *vms, gpa_t gpa)

@@ -181,7 +181,7 @@ vm_map_discard(struct vmspace *vms, gpa_t gpa, uint64_t len)
 	lock_acquire(&vms->lock);
 	e = vm_entry_lookup(vms, gpa);
 	if (e == NULL || len > e->end - gpa || (e->prot & VMM_PROT_WRITE) == 0 ||
-	    e->obj->kind != VM_OBJECT_ANON)
+	    !vm_object_pageable(e->obj))
 		error = -EFAULT;
 	if (error == 0) {
 		vm_object_lock(e->obj);
@@ -243,7 +243,7 @@ vm_check_object(struct vm_object *obj)
 	    obj->nswapped, obj->nzero, obj->nwired, res, swapped, zero, wired);
 	KASSERT(queued == vm_check_queue(obj, &obj->active, true) +
 		vm_check_queue(obj, &obj->inactive, false) &&
-		(obj->kind != VM_OBJECT_ANON || queued == res - wired),
+		(!vm_object_pageable(obj) || queued == res - wired),
 	    "PAGE-1: %lu queued of %lu", queued, res);
 }
 

@@ -33,6 +33,7 @@ vmspace_create(const struct vmspace_config *cfg, struct vmspace **vmsp)
 		host_free(vms);
 		return error;
 	}
+	vm_count(spaces, 1);
 	vms->cfg = *cfg;
 	lock_init(&vms->lock, "vm_map", LOCK_RANK_VM_MAP);
 	*vmsp = vms;
@@ -119,7 +120,9 @@ vmspace_destroy(struct vmspace *vms)
 		vm_entry_detach(e);
 		vm_object_rele(e->obj);
 		host_free(e);
+		vm_count(entries, -1);
 	}
+	vm_count(spaces, -1);
 	pmap_destroy(vms->pmap);
 	lock_fini(&vms->lock);
 	host_free(vms);
@@ -138,6 +141,8 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 		return -EINVAL;
 	if (gpa + len < gpa || gpa + len > VM_MAXGPA)
 		return -EFAULT;
+	if ((prot & ~obj->prot) != 0)
+		return -EACCES;
 	n = host_alloc(sizeof(*n));
 	if (n == NULL)
 		return -ENOMEM;
@@ -155,6 +160,7 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 	vm_object_ref(obj);
 	*ep = n;
 	vm_object_lock(obj);
+	vm_count(entries, 1);
 	n->obj_next = obj->entries;
 	obj->entries = n;
 	vm_object_unlock(obj);
@@ -193,6 +199,7 @@ vm_map_remove(struct vmspace *vms, gpa_t gpa, uint64_t len)
 		vms->cfg.unmapped(vms->cfg.arg, gpa, len);
 	vm_object_rele(e->obj);
 	host_free(e);
+	vm_count(entries, -1);
 	return 0;
 }
 

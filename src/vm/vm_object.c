@@ -12,8 +12,8 @@
  * a family, with one lock.  The mappings of a page are found through the map
  * entries of its object and of the shadows that see it: no reverse map.
  *
- * When only one shadow is left to see an object, its pages move into that
- * shadow and it goes (collapse).
+ * When only one shadow is left to see an anonymous object, its pages move into
+ * that shadow and it goes (collapse).
  */
 #include <errno.h>
 #include <string.h>
@@ -30,6 +30,19 @@ void
 vm_object_unlock(struct vm_object *obj) LOCK_NO_ANALYSIS
 {
 	lock_release(&obj->fam->lock);
+}
+
+struct vm_counts vm_counts;
+
+void
+vm_live_get(struct vm_live *live)
+{
+	live->spaces = atomic_load(&vm_counts.spaces);
+	live->entries = atomic_load(&vm_counts.entries);
+	live->objects = atomic_load(&vm_counts.objects);
+	live->families = atomic_load(&vm_counts.families);
+	live->chunks = atomic_load(&vm_counts.chunks);
+	live->dmap = host_dmap_used();
 }
 
 struct vm_page *
@@ -49,6 +62,7 @@ vm_object_page_make(struct vm_object *obj, uint64_t pindex)
 		c = host_alloc(sizeof(*c));
 		if (c == NULL)
 			return NULL;
+		vm_count(chunks, 1);
 		c->obj = obj;
 		c->first = (uint32_t)(pindex / VM_CHUNK * VM_CHUNK);
 		for (unsigned i = 0; i < VM_CHUNK; i++) {
@@ -103,12 +117,27 @@ vm_object_new(uint64_t len, struct vm_family *fam, struct vm_object **objp)
 		host_free(obj);
 		return -ENOMEM;
 	}
-	if (fam == NULL)
+	if (fam == NULL) {
 		lock_init(&obj->fam->lock, "vm_object", LOCK_RANK_VM_OBJECT);
+		vm_count(families, 1);
+	}
+	vm_count(objects, 1);
+	obj->prot = VMM_PROT_ALL;
+	obj->file = -1;
 	atomic_fetch_add(&obj->fam->refs, 1);
 	atomic_init(&obj->refs, 1);
 	*objp = obj;
 	return 0;
+}
+
+static void
+vm_family_rele(struct vm_family *fam)
+{
+	if (atomic_fetch_sub(&fam->refs, 1) != 1)
+		return;
+	lock_fini(&fam->lock);
+	host_free(fam);
+	vm_count(families, -1);
 }
 
 static void
@@ -122,14 +151,16 @@ vm_object_delete(struct vm_object *obj)
 			if (c->page[k].slot != VM_NIL)
 				vm_swap_free(c->page[k].slot);
 		}
+		if (c != NULL)
+			vm_count(chunks, -1);
 		host_free(c);
 	}
 	host_free(obj->chunk);
-	if (atomic_fetch_sub(&obj->fam->refs, 1) == 1) {
-		lock_fini(&obj->fam->lock);
-		host_free(obj->fam);
-	}
+	if (obj->file >= 0)
+		host_file_close(obj->file);
+	vm_family_rele(obj->fam);
 	host_free(obj);
+	vm_count(objects, -1);
 }
 
 static int
@@ -155,6 +186,17 @@ vm_object_create_common(uint64_t len, int fd, struct vm_family *fam,
 }
 
 int
+vm_object_create_kind(enum vm_object_kind kind, uint64_t len,
+    struct vm_object **objp)
+{
+	int error = vm_object_create_common(len, -1, NULL, objp);
+
+	if (error == 0)
+		(*objp)->kind = kind;
+	return error;
+}
+
+int
 vm_object_create_anon(uint64_t len, struct vm_object **objp)
 {
 	return vm_object_create_common(len, -1, NULL, objp);
@@ -174,7 +216,7 @@ vm_object_create_shadow(struct vm_object *backing, uint64_t off, uint64_t len,
 	int error;
 
 	if ((off & VMM_PAGE_MASK) != 0 || off + len < off ||
-	    off + len > backing->len || backing->kind != VM_OBJECT_ANON)
+	    off + len > backing->len || !vm_object_pageable(backing))
 		return -EINVAL;
 	error = vm_object_create_common(len, -1, backing->fam, &obj);
 	if (error != 0)
@@ -270,6 +312,7 @@ vm_object_rele(struct vm_object *obj) LOCK_NO_ANALYSIS
 			vm_object_unlink(obj);
 		} else if (!last && atomic_load(&obj->refs) == 1 &&
 		    obj->shadows != NULL && obj->entries == NULL &&
+		    obj->kind == VM_OBJECT_ANON &&
 		    vm_object_collapse(obj->shadows) == 0)
 			gone = obj;
 		lock_release(&fam->lock);
@@ -279,10 +322,7 @@ vm_object_rele(struct vm_object *obj) LOCK_NO_ANALYSIS
 			host_dmap_free(obj->base, base_roundup(obj->len, VM_2M));
 			vm_object_delete(obj);
 		}
-		if (atomic_fetch_sub(&fam->refs, 1) == 1) {
-			lock_fini(&fam->lock);
-			host_free(fam);
-		}
+		vm_family_rele(fam);
 		obj = backing;
 	}
 }

@@ -2,7 +2,7 @@
 /*
  * Pages: queues, states, wiring.  Everything here is under the family lock.
  *
- * PAGE-1  A page is queued exactly when it is resident in an anonymous object
+ * PAGE-1  A page is queued exactly when it is resident in a pageable object
  *         and not wired.
  * PAGE-2  SWAPPED has a slot; NONE and ZERO have none; a resident page with a
  *         slot and without DIRTY is equal to its slot.
@@ -34,7 +34,7 @@ vm_page_enqueue(struct vm_object *obj, struct vm_page *p, bool active)
 
 	if ((p->flags & VM_PAGE_F_QUEUED) != 0)
 		vm_page_dequeue(obj, p);
-	if (obj->kind != VM_OBJECT_ANON || p->wire != 0)
+	if (!vm_object_pageable(obj) || p->wire != 0)
 		return;
 	p->flags |= VM_PAGE_F_QUEUED | (active ? VM_PAGE_F_ACTIVE : 0);
 	q = vm_page_queue(obj, p);

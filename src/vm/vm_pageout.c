@@ -6,7 +6,7 @@
  * the active queue becomes inactive; one that is accessed there comes back
  * (second chance), the others leave, in clusters: all taken out of the pmaps
  * with one invalidation, then written, then their host memory is given back.
- * Pages of zeros take no slot, pages that equal their slot no write.
+ * Pages of zeros take no slot, pages that equal their slot or file no write.
  *
  * It runs in the fault that goes over the limit, whose vCPU is not active.
  * When swap is full or fails, pages stay, the vmspace goes over its limit, and
@@ -117,7 +117,10 @@ vm_pageout_cluster(struct vmspace *vms, struct vm_object *obj, struct vm_page **
 			p[i]->flags = 0;
 			vm_page_set_state(obj, p[i], VM_PAGE_SWAPPED);
 			p[i]->next = obj->clock++;
-		} else
+		} else if ((p[i]->flags & (VM_PAGE_F_DIRTY | VM_PAGE_F_FILE)) ==
+		    VM_PAGE_F_FILE)
+			vm_page_set_state(obj, p[i], VM_PAGE_NONE);
+		else
 			vm_page_set_state(obj, p[i], VM_PAGE_ZERO);
 		vm_pageout_discard(obj, &p[i], 1);
 		left++;
@@ -202,7 +205,7 @@ vm_pageout_resident(struct vmspace *vms) LOCK_REQUIRES(&vms->lock)
 			continue;
 		vm_object_lock(e->obj);
 		for (struct vm_object *o = e->obj; o != NULL; o = o->backing)
-			n += o->kind == VM_OBJECT_ANON ? o->nresident : 0;
+			n += vm_object_pageable(o) ? o->nresident : 0;
 		vm_object_unlock(e->obj);
 	}
 	return n;
