@@ -410,6 +410,34 @@ v_refused(void)
 #undef GP0
 }
 
+/* What a kernel asks to learn that it need not defend itself. */
+static void
+v_speculation(void)
+{
+	uint64_t efer = rdmsr(MSR_EFER);
+	uint32_t r[4];
+
+	cpuid(0x80000000, 0, r);
+	if (r[0] >= 0x80000021) {
+		cpuid(0x80000021, 0, r);
+		CHECK((r[0] & 1 << 8) != 0); /* automatic IBRS */
+		wrmsr(MSR_EFER, efer | 1 << 21);
+		CHECK_EQ(rdmsr(MSR_EFER), efer | 1 << 21);
+		wrmsr(MSR_EFER, efer);
+		CHECK_EQ(KERNEL(s_rdmsr, 0x10a, 0), 13);
+		return;
+	}
+	CHECK_EQ(KERNEL(s_wrmsr, MSR_EFER, efer | 1 << 21), 13);
+	cpuid(7, 0, r);
+	CHECK((r[3] & 1 << 29) != 0);
+	CHECK_EQ(rdmsr(0x10a) & 0x13, 0x13);
+	wrmsr(0x48, 1);
+	CHECK_EQ(rdmsr(0x48), 1);
+	CHECK_EQ(KERNEL(s_wrmsr, 0x48, 8), 13);
+	wrmsr(0x48, 0);
+	wrmsr(0x49, 1);
+}
+
 static void
 v_gs(void)
 {
@@ -437,5 +465,6 @@ guest_test(void)
 	v_segments();
 	v_user_may_not();
 	v_refused();
+	v_speculation();
 	v_gs();
 }

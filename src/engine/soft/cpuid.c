@@ -60,6 +60,19 @@ struct cpuid_table {
 #define CPUID_81_EDX_MASK (BIT(11) | BIT(20) | BIT(22) | BIT(26) | BIT(27) | \
     BIT(29))
 
+/*
+ * Attacks by speculation.  What a guest could do about them does nothing here:
+ * its indirect jumps and returns all go through the translator's own jump.  So
+ * the processor is described as one that looks after itself (AMD: automatic
+ * IBRS; Intel: enhanced IBRS), and kernels leave retpolines, untrained returns
+ * and page-table isolation out.  docs/CAVEATS-cpu.md says what that means.
+ */
+#define CPUID_7_EDX_SPEC (BIT(26) | BIT(29)) /* SPEC_CTRL, ARCH_CAPABILITIES */
+#define CPUID_88_EBX_SPEC (BIT(26) | BIT(29)) /* not affected: SSB, BTC */
+#define CPUID_88_EBX_MASK BIT(2)             /* XRSTOR error pointers */
+#define CPUID_821_EAX_SPEC (BIT(8) | BIT(29)) /* automatic IBRS; not SRSO */
+#define CPUID_821_ECX_SPEC (BIT(1) | BIT(2))  /* not TSA */
+
 static void
 cpuid_host(uint32_t leaf, uint32_t sub, struct cpuid_leaf *l)
 {
@@ -118,7 +131,8 @@ cpuid_basic(struct soft_vm *vm, struct cpuid_table *t)
 	l[7].r[0] = 1;
 	l[7].r[1] &= CPUID_7_EBX_MASK;
 	l[7].r[2] &= CPUID_7_ECX_MASK;
-	l[7].r[3] &= CPUID_7_EDX_MASK;
+	l[7].r[3] = (l[7].r[3] & CPUID_7_EDX_MASK) |
+	    (vm->intel ? CPUID_7_EDX_SPEC : 0);
 	if ((soft_fpu_features() & 4) == 0) {
 		/* No YMM state: nothing that is VEX-encoded. */
 		l[1].r[2] &= ~(BIT(12) | BIT(28) | BIT(29));
@@ -160,15 +174,16 @@ cpuid_extended(struct soft_vm *vm, struct cpuid_table *t)
 	t->phys_bits = host >= CPUID_EXT + 8 ? l[8].r[0] & 0xff : 36;
 	if (t->phys_bits > CPUID_PHYS_BITS)
 		t->phys_bits = CPUID_PHYS_BITS;
-	l[8] = (struct cpuid_leaf){ { t->phys_bits | 48 << 8, 0, 0, 0 } };
+	l[8] = (struct cpuid_leaf){ { t->phys_bits | 48 << 8, vm->intel ? 0 :
+		(l[8].r[1] & CPUID_88_EBX_MASK) | CPUID_88_EBX_SPEC, 0, 0 } };
 	for (uint32_t i = 9; i <= CPUID_EXT_MAX - CPUID_EXT; i++) {
 		if (i != 0x21)
 			memset(&l[i], 0, sizeof(l[i]));
 	}
 	/* LFENCE serializes as the host's does; a null selector clears the
 	 * base, which is seg.c's doing. */
-	l[0x21] = (struct cpuid_leaf){ { (l[0x21].r[0] & BIT(2)) | BIT(6), 0,
-		0, 0 } };
+	l[0x21] = (struct cpuid_leaf){ { (l[0x21].r[0] & BIT(2)) | BIT(6) |
+		CPUID_821_EAX_SPEC, 0, CPUID_821_ECX_SPEC, 0 } };
 }
 
 int

@@ -15,7 +15,8 @@
 enum {
 	MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_EBL_CR_POWERON = 0x2a,
 	MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b,
-	MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN = 0x8b,
+	MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49,
+	MSR_ARCH_CAPABILITIES = 0x10a, MSR_BIOS_UPDT_TRIG = 0x79, MSR_BIOS_SIGN = 0x8b,
 	MSR_PLATFORM_INFO = 0xce, MSR_MTRRCAP = 0xfe,
 	MSR_MISC_FEATURES = 0x140, MSR_SYSENTER_CS = 0x174,
 	MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176,
@@ -42,6 +43,15 @@ enum {
 #define MSR_AMD_PATCH_LOADER 0xc0010020u
 #define MSR_AMD_FEATURES 0xc0011000u /* .. 0xc00110ff: LS, IC, DE, BU, ... */
 #define MSR_AMD_DE_CFG 0xc0011029u
+
+/*
+ * Not affected, by bit: Meltdown, MDS, page size changes, TAA, SBDR, FBSDP,
+ * PSDP, GDS, RFDS, ITS, SSB, BHI, PBRSB; enhanced IBRS; no flush of L1 at entry.
+ */
+#define MSR_ARCH_CAPS (0x1ul << 0 | 1ul << 1 | 1ul << 3 | 1ul << 4 | \
+    1ul << 5 | 1ul << 6 | 1ul << 8 | 1ul << 13 | 1ul << 14 | 1ul << 15 | \
+    1ul << 20 | 1ul << 24 | 1ul << 26 | 1ul << 27 | 1ul << 62)
+#define MSR_SPEC_CTRL_BITS 7ul /* IBRS, STIBP, SSBD: kept, without effect */
 
 uint64_t
 soft_tsc(const struct soft_cpu *cpu)
@@ -131,6 +141,16 @@ soft_rdmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t *valp)
 		/* A revision that no kernel holds for broken. */
 		*valp = cpu->vm->intel ? 1ul << 63 >> 1 : 0xffffffff;
 		return SOFT_OK;
+	case MSR_ARCH_CAPABILITIES:
+		if (!cpu->vm->intel)
+			break;
+		*valp = MSR_ARCH_CAPS;
+		return SOFT_OK;
+	case MSR_SPEC_CTRL:
+		if (!cpu->vm->intel)
+			break;
+		*valp = cpu->spec_ctrl;
+		return SOFT_OK;
 	case MSR_MTRRCAP:
 		*valp = 8 | 1 << 8 | 1 << 10;
 		return SOFT_OK;
@@ -215,6 +235,8 @@ msr_write_efer(struct soft_cpu *cpu, uint64_t val)
 
 	if (soft_has(cpu->vm, SOFT_CPUID_81_EDX, 20))
 		may |= SOFT_EFER_NXE;
+	if (!cpu->vm->intel)
+		may |= SOFT_EFER_AIBRSE;
 	if ((val & ~may) != 0)
 		return sys_gp0(cpu);
 	/* LMA is the processor's. */
@@ -309,6 +331,17 @@ soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t val)
 	case MSR_BIOS_SIGN:
 	case MSR_BIOS_UPDT_TRIG:
 		return SOFT_OK;
+	case MSR_SPEC_CTRL:
+		if (!cpu->vm->intel)
+			break;
+		if ((val & ~MSR_SPEC_CTRL_BITS) != 0)
+			return sys_gp0(cpu);
+		cpu->spec_ctrl = val;
+		return SOFT_OK;
+	case MSR_PRED_CMD:
+		if (!cpu->vm->intel)
+			break;
+		return (val & ~1ul) != 0 ? sys_gp0(cpu) : SOFT_OK;
 	case MSR_SYSENTER_CS:
 		cpu->sysenter_cs = (uint32_t)val;
 		return SOFT_OK;

@@ -111,6 +111,7 @@ soft_reset(struct soft_cpu *cpu, bool init)
 		cpu->sysenter_cs = cpu->sysenter_esp = cpu->sysenter_eip = 0;
 		cpu->tsc_aux = 0;
 		cpu->xcr0 = 1;
+		cpu->spec_ctrl = 0;
 		cpu->xss = 0;
 		cpu->pat = 0x0007040600070406;
 		cpu->misc_enable = 1 | 1 << 11 | 1 << 12;
@@ -229,7 +230,7 @@ regs_valid(const struct soft_cpu *cpu, enum vmm_reg reg, uint64_t val)
 		return val >> 32 == 0;
 	case VMM_REG_EFER:
 		return (val & ~(SOFT_EFER_SCE | SOFT_EFER_LME |
-		    SOFT_EFER_LMA | SOFT_EFER_NXE)) == 0;
+		    SOFT_EFER_LMA | SOFT_EFER_NXE | SOFT_EFER_AIBRSE)) == 0;
 	case VMM_REG_XCR0:
 		return (val & 1) != 0 && (val & ~soft_fpu_features()) == 0 &&
 		    (val & 6) != 4;

@@ -162,7 +162,7 @@ struct soft_cpu {
 	uint64_t dr[8];
 	uint64_t star, lstar, cstar, sfmask, kernel_gs_base;
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
-	uint64_t pat, tsc_aux, misc_enable, mtrr_def;
+	uint64_t pat, tsc_aux, misc_enable, mtrr_def, spec_ctrl;
 	uint64_t mtrr_fixed[11], mtrr_var[16];
 	int64_t tsc_offset; /* guest TSC - host TSC */
 	uint64_t tsc_adjust;
@@ -620,6 +620,7 @@ int soft_io_check(struct soft_cpu *cpu, uint16_t port, unsigned bytes);
 #define SOFT_EFER_LMA 0x400ul
 #define SOFT_EFER_NXE 0x800ul
 #define SOFT_EFER_FFXSR 0x4000ul
+#define SOFT_EFER_AIBRSE 0x200000ul
 
 static inline bool
 soft_canonical(uint64_t va)
