@@ -30,8 +30,10 @@
 #define DIFF_GS_BASE (DIFF_DATA + 0x1800)
 
 #define DIFF_XSAVE 832u /* x87, SSE, AVX in the standard format */
-#define DIFF_CODE_MAX 192u
+#define DIFF_CODE_MAX 192u /* of a short case */
 #define DIFF_INSN_MAX 16u
+#define DIFF_PROG_MAX 7680u /* of a program */
+#define DIFF_PROG_INSNS 1536u
 
 struct diff_state {
 	uint64_t gpr[16];
@@ -47,8 +49,6 @@ struct diff_case {
 	uint32_t code_off; /* of the first byte in the code pages */
 	uint32_t code_len;
 	uint32_t ninsn;
-	uint8_t insn_len[DIFF_INSN_MAX];
-	uint8_t code[DIFF_CODE_MAX];
 	/* It faulted in the middle of REP CMPS or SCAS: whether the flags are
 	 * those of before depends on how fast the host goes. */
 	bool no_flags;
@@ -59,6 +59,9 @@ struct diff_case {
 		uint64_t va;
 		uint32_t n;
 	} mask[DIFF_MASKS];
+	/* Last: copied only as far as they are used. */
+	uint8_t insn_len[DIFF_PROG_INSNS];
+	uint8_t code[DIFF_PROG_MAX];
 };
 
 #define DIFF_V_TIMEOUT 0x100 /* did not end by itself */
@@ -91,6 +94,8 @@ void diff_xsave_canon(uint8_t *x);
 
 void diff_gen_image(void);
 void diff_gen(uint64_t seed, struct diff_case *c);
+/* prog.c: a program of functions, loops and calls; 64-bit only. */
+void diff_gen_prog(uint64_t seed, struct diff_case *c);
 /* Cases are 32-bit code, in compatibility mode.  Set once, at start. */
 extern bool diff_m32;
 extern bool diff_lock; /* guest memory is shared: LOCK stays */
@@ -124,6 +129,8 @@ int diff_guest_create(bool translate, bool ring0, struct diff_guest **gp);
 void diff_guest_destroy(struct diff_guest *g);
 void diff_guest_run(struct diff_guest *g, struct diff_case *c,
     struct diff_outcome *o);
+/* Kicks the guest, or takes all its translations, as another thread may. */
+void diff_guest_disturb(struct diff_guest *g, bool invalidate);
 /* Memory as the last case left it, before it is restored. */
 const uint8_t *diff_guest_page(struct diff_guest *g, unsigned i);
 /* Instructions run so far by the executor, all and by mnemonic (without a

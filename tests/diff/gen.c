@@ -10,38 +10,14 @@
  */
 #include <string.h>
 
-#include "diff.h"
-#include "engine/soft/soft_int.h"
+#include "gen.h"
 
 bool diff_m32, diff_lock;
 uint8_t diff_image[DIFF_PAGES][DIFF_PAGE];
 
-struct gen {
-	uint64_t s;
-	uint16_t ptrs;	/* registers that still hold pointers */
-	uint16_t small; /* ... small numbers */
-	int favour;	/* a pointer that many operands go off, or -1 */
-};
-
-static uint64_t
-gen_u64(struct gen *g)
-{
-	uint64_t z = g->s += 0x9e3779b97f4a7c15ul;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ul;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebul;
-	return z ^ z >> 31;
-}
-
-static unsigned
-gen_n(struct gen *g, unsigned n)
-{
-	return (unsigned)(gen_u64(g) >> 32) % n;
-}
-
 /* --- data --------------------------------------------------------------- */
 
-static uint64_t
+uint64_t
 gen_int(struct gen *g)
 {
 	static const uint64_t edge[] = { 0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff,
@@ -153,7 +129,7 @@ gen_vector(struct gen *g, uint8_t p[16])
 	}
 }
 
-static uint64_t
+uint64_t
 gen_pointer(struct gen *g)
 {
 	uint64_t base = DIFF_DATA, size = DIFF_DATA_PAGES * DIFF_PAGE, off;
@@ -223,7 +199,7 @@ diff_hash(const uint8_t *page)
 
 /* --- state --------------------------------------------------------------- */
 
-static void
+void
 gen_state(struct gen *g, struct diff_state *st)
 {
 	uint8_t *x = st->xsave;
@@ -619,7 +595,7 @@ gen_image_insn(const struct soft_insn *in)
 	return in->cls == SOFT_C_FPUMEM && (in->mem_access & VMM_PROT_WRITE);
 }
 
-static void
+void
 gen_one(struct gen *g, uint64_t at, struct soft_insn *in)
 {
 	uint8_t b[15];

@@ -61,6 +61,7 @@ struct diff_guest {
 	struct soft_cpu *cpu;
 	bool translate, ring0;
 	uint32_t code_off, code_len;
+	unsigned kicks; /* since the case began */
 	uint8_t saved[DIFF_PAGES][DIFF_PAGE];
 };
 
@@ -152,6 +153,17 @@ guest_false(void *arg, unsigned vcpu)
 	return false;
 }
 
+/* It is asked after each kick: a program that the disturbing thread has kicked
+ * for a second will not end. */
+static bool
+guest_must_exit(void *arg, unsigned vcpu)
+{
+	struct diff_guest *g = arg;
+
+	(void)vcpu;
+	return ++g->kicks > 15000;
+}
+
 static uint8_t
 guest_cr8_get(void *arg, unsigned vcpu)
 {
@@ -180,7 +192,7 @@ static const struct engine_callbacks guest_callbacks = {
 	.nmi_accept = guest_false,
 	.cr8_get = guest_cr8_get,
 	.cr8_set = guest_cr8_set,
-	.must_exit = guest_false,
+	.must_exit = guest_must_exit,
 };
 
 static void
@@ -536,6 +548,15 @@ guest_free(struct diff_guest *g)
 	return 0;
 }
 
+void
+diff_guest_disturb(struct diff_guest *g, bool invalidate)
+{
+	if (invalidate)
+		pmap_invalidate(vmspace_pmap(g->vms));
+	else
+		soft_kick(g->cpu);
+}
+
 static void
 guest_outcome(struct diff_guest *g, struct diff_outcome *o)
 {
@@ -575,6 +596,7 @@ diff_guest_run(struct diff_guest *g, struct diff_case *c,
     struct diff_outcome *o)
 {
 	guest_load(g, c);
+	g->kicks = 0;
 	memset(o, 0, sizeof(*o));
 	if (g->translate) {
 		o->vector = guest_free(g);

@@ -2,14 +2,18 @@
 /*
  * Runs cases on both sides, compares, shrinks and shows what differs.
  *
- *	diff [-3] [-t] [-k] [-n instructions] [-s first seed] [-T seconds]
+ *	diff [-3] [-t] [-k] [-L] [-p] [-n instructions] [-s first seed] [-T seconds]
  *
  * -t: through the translator too, -k: as a ring-0 guest, -3: 32-bit code.
  * -L keeps LOCK, as with several vCPUs.
+ * -p: programs (prog.c; -n counts programs), through the translator alone,
+ * while another thread kicks it and takes its translations.
  * DIFF_COUNT sets the number of instructions, SEED=n runs one case.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +25,7 @@
 
 #define SHOW_MAX 10
 
-static bool ring0, verbose;
+static bool ring0, verbose, prog;
 static unsigned long skipped, cases, differ, faults[256];
 
 static double
@@ -187,13 +191,15 @@ ended(const struct diff_outcome *o)
 static int
 try(struct diff_case *c, struct diff_outcome *a, struct diff_outcome *b)
 {
-	diff_guest_run(guest[0], c, b);
-	if (!ended(b))
-		return -1;
+	if (!prog) {
+		diff_guest_run(guest[0], c, b);
+		if (!ended(b))
+			return -1;
+	}
 	diff_native_run(c, 1, a);
 	if (a->vector >= 0x100)
 		return -1;
-	if (!same(c, a, b))
+	if (!prog && !same(c, a, b))
 		return 0;
 	if (guest[1] == NULL)
 		return -1;
@@ -281,6 +287,61 @@ batch(uint64_t seed, unsigned n)
 	}
 }
 
+static _Atomic bool disturb_stop;
+
+static void *
+disturb(void *arg)
+{
+	struct timespec ts = { .tv_nsec = 30000 };
+
+	(void)arg;
+	for (unsigned n = 0; !atomic_load(&disturb_stop); n++) {
+		nanosleep(&ts, NULL);
+		diff_guest_disturb(guest[1], n % 4 == 0);
+	}
+	return NULL;
+}
+
+/* Programs are run by the host first: what ends there must end here. */
+static void
+programs(uint64_t seed, unsigned long count)
+{
+	static struct diff_case c[DIFF_BATCH];
+	static struct diff_outcome a[DIFF_BATCH], b;
+	pthread_t t;
+	unsigned n;
+
+	if (pthread_create(&t, NULL, disturb, NULL) != 0) {
+		differ++;
+		return;
+	}
+	for (; cases < count; cases += n, seed += n) {
+		n = count - cases < DIFF_BATCH ? (unsigned)(count - cases) :
+		    DIFF_BATCH;
+		for (unsigned i = 0; i < n; i++)
+			diff_gen_prog(seed + i, &c[i]);
+		diff_native_run(c, n, a);
+		for (unsigned i = 0; i < n; i++) {
+			if (a[i].vector >= 0x100) {
+				skipped++;
+				continue;
+			}
+			faults[a[i].vector]++;
+			/* Twice: when it is made, and when it is there. */
+			for (unsigned k = 0; k < 2; k++) {
+				diff_guest_run(guest[1], &c[i], &b);
+				if (same(&c[i], &a[i], &b))
+					continue;
+				if (differ++ < SHOW_MAX)
+					report(&c[i]);
+				break;
+			}
+		}
+	}
+	atomic_store(&disturb_stop, true);
+	pthread_join(t, NULL);
+}
+
 static void
 show_coverage(void)
 {
@@ -311,12 +372,13 @@ main(int argc, char **argv)
 
 	if ((env = getenv("DIFF_COUNT")) != NULL)
 		count = strtoul(env, NULL, 0);
-	while ((opt = getopt(argc, argv, "3Ltkvn:s:T:")) != -1) {
+	while ((opt = getopt(argc, argv, "3Ltkpvn:s:T:")) != -1) {
 		switch (opt) {
 		case '3': diff_m32 = true; break;
 		case 'L': diff_lock = true; break;
 		case 't': translate = true; break;
 		case 'k': ring0 = true; break;
+		case 'p': prog = translate = true; break;
 		case 'v': verbose = true; break;
 		case 'n': count = strtoul(optarg, NULL, 0); break;
 		case 's': seed = strtoul(optarg, NULL, 0); break;
@@ -343,7 +405,7 @@ main(int argc, char **argv)
 		/* Those before it with the same code may matter. */
 		seed = strtoul(env, NULL, 0);
 		for (uint64_t k = seed & ~3ul; k <= seed; k++) {
-			diff_gen(k, &c);
+			(prog ? diff_gen_prog : diff_gen)(k, &c);
 			who = try(&c, &a, &b);
 		}
 		differ = who >= 0;
@@ -352,6 +414,8 @@ main(int argc, char **argv)
 		show(&c, guest[who == 1 || (who < 0 && translate)], &a, &b);
 		if (differ)
 			report(&c);
+	} else if (prog) {
+		programs(seed, count);
 	} else {
 		for (; diff_insns < count && (limit == 0 || now() - t0 < limit);
 		    seed += DIFF_BATCH)

@@ -287,7 +287,9 @@ diff_native_run(const struct diff_case *c, unsigned n, struct diff_outcome *o)
 	unsigned stuck = 0;
 	int status;
 
-	memcpy(native->c, c, n * sizeof(*c));
+	for (unsigned i = 0; i < n; i++)
+		memcpy(&native->c[i], &c[i], offsetof(struct diff_case, code) +
+		    c[i].code_len);
 	native->n = n;
 	go = atomic_fetch_add(&native->go, 1) + 1;
 	syscall(SYS_futex, &native->go, FUTEX_WAKE, 1, NULL, NULL, 0);

@@ -387,3 +387,10 @@ diff_guest_page(struct diff_guest *g, unsigned i)
 	(void)g;
 	return saved[i];
 }
+
+void
+diff_guest_disturb(struct diff_guest *g, bool invalidate)
+{
+	(void)g;
+	(void)invalidate;
+}
