@@ -111,6 +111,11 @@ uint64_t vmm_highmem_size(const struct vmm *vmm);
  */
 int vmm_alloc_memseg(struct vmm *vmm, int segid, uint64_t len,
     const char *name);
+/* The same for device memory alone, again with the same name and length too;
+ * mode: of the node, out of 0666. [creator]
+ * => -EINVAL: no name, bad mode, or the segment is another one */
+int vmm_create_devmem(struct vmm *vmm, int segid, const char *name,
+    uint64_t len, unsigned mode);
 /* An unused id gives length 0. => -EINVAL: no such id */
 int vmm_get_memseg(struct vmm *vmm, int segid, uint64_t *lenp,
     char name[VMM_SEGNAME_MAX + 1]);

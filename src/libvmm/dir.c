@@ -214,6 +214,12 @@ dir_open_node(const char *machine, const char *name, int oflag, int *fdp)
 	return error;
 }
 
+int
+dir_chmod_node(struct dir *d, const char *name, unsigned mode)
+{
+	return fchmodat(d->fd, name, mode, 0) != 0 ? -errno : 0;
+}
+
 void
 dir_remove_node(struct dir *d, const char *name)
 {

@@ -27,6 +27,7 @@ void dir_release(struct dir *d, const char *name);
 /* Nodes of device memory. => 0 and a descriptor, or -errno */
 int dir_create_node(struct dir *d, const char *name, uint64_t len, int *fdp);
 int dir_open_node(const char *machine, const char *name, int oflag, int *fdp);
+int dir_chmod_node(struct dir *d, const char *name, unsigned mode);
 void dir_remove_node(struct dir *d, const char *name);
 /* A listening, a connected control socket. => descriptor or -errno */
 int dir_listen(struct dir *d);

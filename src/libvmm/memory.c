@@ -90,6 +90,28 @@ vmm_alloc_memseg(struct vmm *vmm, int segid, uint64_t len, const char *name)
 	    strlen(name) + 1), "memory segment");
 }
 
+int
+vmm_create_devmem(struct vmm *vmm, int segid, const char *name, uint64_t len,
+    unsigned mode)
+{
+	char have[VMM_SEGNAME_MAX + 1];
+	uint64_t havelen;
+	int error;
+
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	if (name[0] == '\0' || (mode & ~0666u) != 0)
+		return api_error(-EINVAL, "device memory: no name, or mode %o",
+		    mode);
+	error = memseg_alloc(vmm->m, segid, len, name, strlen(name) + 1);
+	if (error == -EEXIST &&
+	    memseg_get(vmm->m, segid, &havelen, have) == 0 && havelen != 0)
+		error = strcmp(have, name) == 0 ? 0 : -EINVAL;
+	if (error == 0)
+		error = dir_chmod_node(&vmm->dir, name, mode);
+	return api_errno(error, name);
+}
+
 static int
 memory_remote_memseg(struct vmm *vmm, int segid, struct proto_memseg *seg)
 {

@@ -382,7 +382,16 @@ devmem(void **state)
 	(void)state;
 	assert_int_equal(vmm_alloc_memseg(vmm, 2, MB, "../x"), -EINVAL);
 	assert_int_equal(vmm_alloc_memseg(vmm, 2, MB, "ctl"), -EINVAL);
-	assert_int_equal(vmm_alloc_memseg(vmm, 2, MB, "framebuffer"), 0);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "", MB, 0600), -EINVAL);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "x", MB, 0700), -EINVAL);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "x/y", MB, 0600), -EINVAL);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "framebuffer", MB, 0600), 0);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "framebuffer", MB, 0600), 0);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "bootrom", MB, 0600), -EINVAL);
+	assert_int_equal(vmm_create_devmem(vmm, 3, "framebuffer", MB, 0600),
+	    -EEXIST);
+	assert_int_equal(vmm_create_devmem(vmm, 2, "framebuffer", 2 * MB, 0600),
+	    -EINVAL);
 	assert_int_equal(vmm_mmap_memseg(vmm, 1ul << 30, 2, 0, MB,
 	    VMM_PROT_RW, 0), 0);
 	fd = vmm_open_devmem(vmm, "framebuffer", O_RDWR);
