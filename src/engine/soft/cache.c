@@ -2,7 +2,7 @@
 /*
  * Code memory of a VM, shared by its vCPUs, and the blocks in it.
  *
- * The memory is a memfd mapped twice: written through one mapping, executed
+ * The memory is mapped twice: written through one mapping, executed
  * through the other.  Blocks are allocated upwards and never freed one by one;
  * when memory, blocks or fault records run out, all is dropped at once, with
  * every vCPU out of generated code (in_code is 0; flushing keeps them out).
@@ -75,11 +75,26 @@ struct cache {
 	FILE *perf;
 };
 
+/* "on": where perf(1) looks for it. */
+static FILE *
+cache_perf_open(const char *path)
+{
+	char buf[64];
+
+	if (path == NULL || strcmp(path, "off") == 0)
+		return NULL;
+	if (strcmp(path, "on") == 0) {
+		(void)snprintf(buf, sizeof(buf), "/tmp/perf-%d.map",
+		    (int)getpid());
+		path = buf;
+	}
+	return fopen(path, "we");
+}
+
 int
 soft_cache_create(struct soft_vm *vm)
 {
 	struct cache *c;
-	int fd;
 
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
@@ -91,15 +106,17 @@ soft_cache_create(struct soft_vm *vm)
 	c->size = base_min(c->size, 1ul << 30);
 	c->gen = 1;
 	c->rw = c->rx = MAP_FAILED;
-	fd = memfd_create("hyve-code", MFD_CLOEXEC);
-	if (fd >= 0 && ftruncate(fd, (off_t)c->size) == 0) {
-		c->rw = mmap(NULL, c->size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		    fd, 0);
-		c->rx = mmap(NULL, c->size, PROT_READ | PROT_EXEC, MAP_SHARED,
-		    fd, 0);
+	/* Shared anonymous memory, because perf(1) looks into its map of
+	 * generated code for nothing else; a second mapping by mremap(2). */
+	c->rw = mmap(NULL, c->size, PROT_READ | PROT_WRITE,
+	    MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (c->rw != MAP_FAILED)
+		c->rx = mremap(c->rw, 0, c->size, MREMAP_MAYMOVE);
+	if (c->rx != MAP_FAILED &&
+	    mprotect(c->rx, c->size, PROT_READ | PROT_EXEC) != 0) {
+		(void)munmap(c->rx, c->size);
+		c->rx = MAP_FAILED;
 	}
-	if (fd >= 0)
-		(void)close(fd);
 	c->bitmap = mmap(NULL, 1ul << (CACHE_GPA_BITS - 15),
 	    PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -118,8 +135,7 @@ soft_cache_create(struct soft_vm *vm)
 	}
 	c->out.rw = c->rw;
 	c->out.pos = 64;
-	if (vm->cfg.perf_map != NULL)
-		c->perf = fopen(vm->cfg.perf_map, "we");
+	c->perf = cache_perf_open(vm->cfg.perf_map);
 	signal_init();
 	return 0;
 }
