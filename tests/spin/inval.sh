@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Checks the model of the invalidation protocol: right as it stands, and
-# wrong, and found wrong, when its two rules are broken.
+# Checks the models of the invalidation protocol and of the claims of code
+# pages: right as they stand, and wrong, and found wrong, when a rule is broken.
 model=$(dirname "$(realpath "$0")")/inval.pml
 command -v spin >/dev/null || { echo "skip: spin is not installed"; exit 77; }
 dir=$(mktemp -d) || exit 1
@@ -26,3 +26,9 @@ check() { # want-errors spin-options...
 check 0
 check 1 -DBREAK_ORDER
 check 1 -DBREAK_ACK
+model=${model%inval.pml}claim.pml
+check 0
+check 1 -DBREAK_FILL
+check 1 -DBREAK_LOCK
+check 0 -DNV=3
+check 1 -DNV=3 -DBREAK_CHECK

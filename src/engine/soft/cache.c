@@ -17,8 +17,9 @@
  *
  * Code pages: a bit per gpa page, read without the lock by mmu.c, which gives
  * no right to write to such a page.  The bit is set before the bytes are
- * read; with several vCPUs, all TLBs are then flushed before the translation
- * (code_claim).  It is cleared by the write that finds no blocks left.
+ * read, and every vCPU that may still write to the page is told and waited for
+ * (cache_claim; the protocol is in tlb.c).  It is cleared by the write that
+ * finds no blocks left.
  *
  * Lock: cache->lock (LOCK_RANK_ENGINE) for all but the bitmap and what the
  * signal handler reads (order[], norder: append only between flushes).
@@ -38,7 +39,7 @@
 #define CACHE_PHASH (1u << 13)
 #define CACHE_BLOCKS (1u << 18)
 #define CACHE_FAULTS (1u << 22)
-#define CACHE_GPA_BITS 40 /* code above 1 TB is not translated */
+#define CACHE_GPA_BITS SOFT_CODE_GPA_BITS
 #define CACHE_KILLS 16u	  /* blocks of a page that died, until it is suspect */
 #define CACHE_WRITES 64u  /* to a code page before its blocks are dropped */
 
@@ -127,8 +128,12 @@ soft_cache_create(struct soft_vm *vm)
 	    PROT_READ | PROT_WRITE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	vm->cache = c;
+	vm->writer = mmap(NULL, 1ul << (CACHE_GPA_BITS - 9),
+	    PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (c->rw == MAP_FAILED || c->rx == MAP_FAILED ||
 	    (void *)c->bitmap == MAP_FAILED ||
+	    (void *)vm->writer == MAP_FAILED ||
 	    (void *)c->block == MAP_FAILED || (void *)c->fault == MAP_FAILED) {
 		soft_cache_destroy(vm);
 		return -ENOMEM;
@@ -168,6 +173,8 @@ soft_cache_destroy(struct soft_vm *vm)
 		(void)munmap(c->rx, c->size);
 	if ((void *)c->bitmap != MAP_FAILED)
 		(void)munmap((void *)c->bitmap, 1ul << (CACHE_GPA_BITS - 15));
+	if ((void *)vm->writer != MAP_FAILED)
+		(void)munmap((void *)vm->writer, 1ul << (CACHE_GPA_BITS - 9));
 	if ((void *)c->block != MAP_FAILED)
 		(void)munmap(c->block, CACHE_BLOCKS * sizeof(*c->block));
 	if ((void *)c->fault != MAP_FAILED)
@@ -275,7 +282,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 /* --- code pages -------------------------------------------------------- */
 
 CACHE_NO_VECTOR bool
-soft_cache_has_code(struct soft_vm *vm, gpa_t gpa)
+soft_cache_has_code(const struct soft_vm *vm, gpa_t gpa)
 {
 	const struct cache *c = vm->cache;
 	uint64_t pfn = gpa >> VMM_PAGE_SHIFT;
@@ -432,25 +439,17 @@ soft_jc_flush(struct soft_cpu *cpu, bool all)
 	}
 }
 
-/*
- * The page of gpa is to hold code: nobody may write to it unseen.
- * => SOFT_OK; SOFT_FLUSH: translations may have changed, look again
- */
-static int
+/* The page of gpa is to hold code: nobody may write to it unseen. */
+static void
 cache_claim(struct soft_cpu *cpu, struct cache *c, gpa_t gpa)
 {
 	uint64_t pfn = gpa >> VMM_PAGE_SHIFT, bit = 1ul << (pfn % 64);
 
-	if ((atomic_fetch_or(&c->bitmap[pfn / 64], bit) & bit) != 0)
-		return SOFT_OK;
-	if (cpu->vm->ncpu == 1) {
-		soft_tlb_protect_gpa(cpu, gpa);
-		return SOFT_OK;
-	}
-	soft_leave(cpu);
-	pmap_invalidate(cpu->vm->pmap);
-	soft_enter(cpu);
-	return SOFT_FLUSH;
+	if ((atomic_load_explicit(&c->bitmap[pfn / 64],
+	    memory_order_relaxed) & bit) == 0)
+		atomic_fetch_or(&c->bitmap[pfn / 64], bit);
+	/* Even if it was set: another's claim may be under way. */
+	soft_claim(cpu, gpa, &c->lock);
 }
 
 /* --- lookup ------------------------------------------------------------ */
@@ -582,15 +581,13 @@ cache_source(struct soft_cpu *cpu, struct cache *c, struct cache_src *src)
 	unsigned avail;
 	int r;
 
-again:
 	src->gpa2 = 0;
 	r = soft_fetch(cpu, cpu->rip, &src->gpa, &src->host);
 	if (r != SOFT_OK)
 		return r;
 	if (src->gpa >> CACHE_GPA_BITS != 0)
 		return SOFT_SLOW;
-	if (cache_claim(cpu, c, src->gpa) == SOFT_FLUSH)
-		goto again;
+	cache_claim(cpu, c, src->gpa);
 	avail = (unsigned)(VMM_PAGE_SIZE - (src->gpa & VMM_PAGE_MASK));
 	if (avail >= 15 ||
 	    soft_decode(src->host, avail, cpu->mode_key, &in) != -EFAULT)
@@ -605,8 +602,7 @@ again:
 		return r;
 	if (src->gpa2 == 0 || src->gpa2 >> CACHE_GPA_BITS != 0)
 		return SOFT_SLOW;
-	if (cache_claim(cpu, c, src->gpa2) == SOFT_FLUSH)
-		goto again;
+	cache_claim(cpu, c, src->gpa2);
 	memcpy(src->bytes + avail, host2, 16 - avail);
 	return SOFT_OK;
 }
@@ -626,8 +622,8 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 	if (r != SOFT_OK)
 		return r;
 	lock_acquire(&c->lock);
-	if (!soft_cache_has_code(cpu->vm, src.gpa) || (src.gpa2 != 0 &&
-	    !soft_cache_has_code(cpu->vm, src.gpa2))) {
+	if (!soft_claimed(cpu->vm, src.gpa) || (src.gpa2 != 0 &&
+	    !soft_claimed(cpu->vm, src.gpa2))) {
 		/* Written to meanwhile by another: claim it again later. */
 		lock_release(&c->lock);
 		return SOFT_SLOW;

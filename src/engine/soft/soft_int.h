@@ -108,6 +108,8 @@ struct soft_block;
 #define SOFT_ITLB_SIZE 256u
 #define SOFT_NTLB_SIZE 1024u
 #define SOFT_FILTER_WORDS 64u
+#define SOFT_WMAP_SIZE 4096u
+#define SOFT_WMAP_MANY 0xffffu
 #define SOFT_REPLAY_MAX 128u /* XSAVE in pieces of 8 bytes */
 
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
@@ -196,6 +198,8 @@ struct soft_cpu {
 			      * come before it */
 
 	uint64_t pmap_gen; /* generation the TLB is good for */
+	_Atomic uint64_t claim_seen; /* A: how far it has read the claims */
+	_Atomic bool in_guest;	     /* A: a claim waits for it */
 	uint64_t pmap_seq; /* advances at every soft_enter(): host pointers
 			    * taken before are stale */
 	bool active;	   /* pmap_activate()d */
@@ -231,7 +235,7 @@ struct soft_cpu {
 		uint64_t tlb_fills, tlb_flushes, tlb_flush_page;
 		uint64_t nested_faults, page_faults, exceptions, interrupts;
 		uint64_t exec, exec_thunk, mmio, pio, blocks_run, blocks_made;
-		uint64_t smc, cache_flushes, host_faults, slow;
+		uint64_t smc, cache_flushes, host_faults, slow, claims;
 	} st;
 
 	struct soft_jc_entry jc[SOFT_JC_SIZE];
@@ -244,6 +248,9 @@ struct soft_cpu {
 	/* regions that may have entries of large pages: see mmu.c */
 	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
 	uint64_t tlb_large1g[SOFT_FILTER_WORDS];
+	/* by hash of the gpa: index + 1 of the only TLB entries (of all mmu
+	 * indices) that may allow writing to it, 0, or SOFT_WMAP_MANY */
+	uint16_t wmap[SOFT_WMAP_SIZE];
 	/* Translations for execution; valid while gen is itlb_gen[CPL 3]. */
 	struct soft_itlb_entry {
 		uint64_t tag; /* gva page | 1 for CPL 3 */
@@ -293,6 +300,9 @@ soft_rflags(const struct soft_cpu *cpu)
 	    (cpu->flags_saved & SOFT_FL_ARITH) | 2;
 }
 
+#define SOFT_CLAIM_LOG 64u
+#define SOFT_WRITER_TOLD (1ul << 32)
+
 struct soft_vm {
 	struct engine_vm_config cfg;
 	struct pmap *pmap;
@@ -307,7 +317,14 @@ struct soft_vm {
 	void *cpuid;	/* private to cpuid.c */
 	uint64_t tsc_start; /* host TSC at creation: the guest's zero */
 	void *cache;	/* private to cache.c */
+	/* Claims of code pages: tlb.c. */
+	_Atomic uint64_t *writer; /* A: by gpa page: bits of vCPUs that may
+				   * write to it; from bit 32: have been told */
+	_Atomic uint64_t claims;  /* A: made so far; written under cache->lock */
+	_Atomic gpa_t claim_log[SOFT_CLAIM_LOG]; /* the last of them */
 };
+_Static_assert(VMM_MAXCPU <= 32, "soft_vm.writer");
+#define SOFT_CODE_GPA_BITS 40 /* code above 1 TB is not translated */
 
 /* --- decode.c (CODE) -------------------------------------------------- */
 
@@ -424,6 +441,11 @@ void soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva);
 /* The page is about to hold translated code: no writable TLB entry for it on
  * this vCPU any more. */
 void soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa);
+/* The same for all vCPUs, once the page is marked: tells those that may still
+ * write to it, under the lock, and waits until none can. */
+void soft_claim(struct soft_cpu *cpu, gpa_t gpa, struct lock *lk);
+/* Under the lock: is it still so? Else claim again. */
+bool soft_claimed(const struct soft_vm *vm, gpa_t gpa);
 
 /* The same at a privilege level other than cpu->cpl (stacks of gates). */
 int soft_read_as(struct soft_cpu *cpu, gva_t gva, void *buf, unsigned n,
@@ -671,7 +693,7 @@ void soft_cache_destroy(struct soft_vm *vm);
 /* Any thread: [gpa, gpa+len) was or will be written by somebody else. */
 void soft_cache_invalidate(struct soft_vm *vm, gpa_t gpa, uint64_t len);
 /* => the page holds translated code */
-bool soft_cache_has_code(struct soft_vm *vm, gpa_t gpa);
+bool soft_cache_has_code(const struct soft_vm *vm, gpa_t gpa);
 /* This vCPU's links by virtual address are stale (TLB flushed): those of user
  * code, and of the kernel's too if all. */
 void soft_jc_flush(struct soft_cpu *cpu, bool all);
