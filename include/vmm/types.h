@@ -159,6 +159,75 @@ struct vmm_hold {
 	void *cookie[3];
 };
 
+/* What is known of a page of guest memory; see vmm_page_states(). */
+#define VMM_PG_MAP 0x1	       /* a memory map covers it */
+#define VMM_PG_RESIDENT 0x2    /* in the host's memory */
+#define VMM_PG_SWAPPED 0x4     /* in swap, or compressed */
+#define VMM_PG_ZERO 0x8	       /* known to be zeros, without storage */
+#define VMM_PG_COMPRESSED 0x10
+#define VMM_PG_SHARED 0x20     /* belongs to an object behind: copied on write */
+#define VMM_PG_WIRED 0x40      /* cannot be paged out */
+#define VMM_PG_ENTERED 0x80    /* in the nested tables */
+#define VMM_PG_LARGE 0x100     /* there by a large leaf */
+#define VMM_PG_ACCESSED 0x200  /* since the last sample or aging */
+#define VMM_PG_DIRTY 0x400     /* differs from its swap slot, or from zeros */
+#define VMM_PG_ACTIVE 0x800    /* which queue of page-out */
+#define VMM_PG_INACTIVE 0x1000
+#define VMM_PG_DEVICE 0x2000   /* device memory */
+#define VMM_PG_SLOT 0x4000     /* swap holds a copy of it */
+
+/* One entry of the nested tables. */
+struct vmm_pte {
+	uint64_t raw;
+	uint64_t hpa;	/* of the table below or the page: offset in the direct map */
+	uint8_t level;	/* 4 at the root */
+	uint8_t leaf;	/* 1: maps memory, 0: names a table, or nothing */
+	uint8_t prot;	/* VMM_PROT_*: what it allows */
+	uint8_t hwprot; /* what the walker lets through now; A/D emulation
+			 * keeps some back */
+	uint8_t accessed, dirty;
+	uint8_t reserved[2];
+};
+
+/* Everything about one page. */
+struct vmm_page {
+	uint32_t size;	/* of this record, set by the caller */
+	uint32_t state; /* VMM_PG_* */
+	gpa_t gpa;
+	uint64_t offset; /* in its segment, bytes */
+	int32_t segid;	 /* -1: no map there */
+	uint32_t prot;	 /* of the map */
+	uint64_t hpa;	 /* resident: offset in the direct map */
+	uint64_t slot;	 /* VMM_PG_SLOT: which */
+	uint32_t wires;	 /* holds and wired maps */
+	uint32_t npte;
+	uint64_t leaf; /* bytes of the leaf that maps it, or 0 */
+	struct vmm_pte pte[4];
+};
+
+/* 2 MB of guest memory: a bit for each page, the lowest first. */
+struct vmm_block {
+	gpa_t gpa;
+	uint64_t page[8];
+};
+
+/* What a machine, a segment or a map has; counts of pages. */
+struct vmm_ledger {
+	uint32_t size; /* of this record, set by the caller */
+	int32_t segid; /* -1: the machine */
+	uint64_t pages; /* its length */
+	uint64_t resident, wired, held, swapped, compressed, zero, shared;
+	uint64_t entered, superpages; /* in the nested tables */
+	uint64_t faults_zero, faults_swap, faults_file, faults_cow;
+	uint64_t faults_prot, refaults, pageins, pageouts;
+};
+
+/* A count as it is kept, and as a walk finds it: vmm_recount(). */
+struct vmm_count {
+	char name[48];
+	uint64_t counted, found;
+};
+
 /* A named counter; names are listed in vmmctl(1). */
 #define VMM_STATNAME_MAX 47
 struct vmm_stat {

@@ -153,6 +153,45 @@ int vmm_gpa_write(struct vmm *vmm, gpa_t gpa, const void *buf, uint64_t len,
 int vmm_get_gpa_pmap(struct vmm *vmm, gpa_t gpa, uint64_t pte[4],
     unsigned *countp);
 
+/* --- looking into memory ------------------------------------------------ */
+
+/* What the machine (segid -1) or a segment has: counts that are kept, so this
+ * costs nothing.  Holds, faults and page-outs are counted for segments, in the
+ * ledger of a map they are 0; that one walks the map's pages.
+ * => -EINVAL: no such segment; -ENOENT: no map begins at gpa */
+int vmm_get_ledger(struct vmm *vmm, int segid, struct vmm_ledger *l);
+int vmm_get_map_ledger(struct vmm *vmm, gpa_t gpa, struct vmm_ledger *l);
+/* Everything about the page of gpa, the nested table entries on the way to it
+ * included.  segid is -1 where no map is. */
+int vmm_get_page(struct vmm *vmm, gpa_t gpa, struct vmm_page *pg);
+/* The state (VMM_PG_*) of n pages from gpa on, which is a page's address.
+ * ACCESSED is a bit of the nested tables here: since the last sample, or since
+ * page-out looked. */
+int vmm_page_states(struct vmm *vmm, gpa_t gpa, uint64_t n, uint16_t *state);
+/*
+ * The pages that were written (by the guest, or through holds by device models)
+ * or accessed by the guest since this client's last call of the same function;
+ * before its first: all that was ever written, if not more, or accessed since
+ * anybody looked.  A client is a name of up to 31 bytes that the machine keeps;
+ * up to 8 in a process are independent of each other.  All pages are taken at
+ * one moment, without stopping the guest.  A large leaf is accessed as a whole.
+ *
+ * fn, which may be NULL, is called for each 2 MB with such pages; 2 MB of which
+ * two maps have a part come twice.  It returns non-zero to stop.
+ * => what fn returned; -EMFILE: 8 clients already; -EINVAL: name; -ESTALE: the
+ *    same client was used meanwhile, and its pages are lost to this call
+ */
+typedef int vmm_block_fn(void *arg, const struct vmm_block *b);
+int vmm_dirty(struct vmm *vmm, const char *client, vmm_block_fn *fn, void *arg,
+    uint64_t *pagesp);
+int vmm_accessed(struct vmm *vmm, const char *client, vmm_block_fn *fn,
+    void *arg, uint64_t *pagesp);
+int vmm_client_close(struct vmm *vmm, const char *client); /* => -ENOENT */
+/* Counts all pages and table entries anew; what differs from the count that is
+ * kept is a bug.  Fills up to n records; *countp: how many there are. */
+int vmm_recount(struct vmm *vmm, struct vmm_count *c, unsigned n,
+    unsigned *countp);
+
 /* --- vCPUs ------------------------------------------------------------ */
 
 int vmm_vcpu_open(struct vmm *vmm, unsigned id, struct vmm_vcpu **vcpup);

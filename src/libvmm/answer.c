@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "libvmm/libvmm_int.h"
+#include "libvmm/look.h"
 #include "libvmm/server.h"
 
 /* Each fills at most PROTO_MAXDATA bytes of out and sets *lenp. */
@@ -241,6 +242,115 @@ answer_stats(struct vmm *vmm, const struct proto_head *h, const void *data,
 }
 
 static int
+answer_ledger(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	struct vmm_ledger l = { .size = sizeof(l) };
+	int error = -EINVAL;
+
+	(void)data;
+	if (h->arg[0] == 0 && (int64_t)h->arg[1] >= -1 &&
+	    (int64_t)h->arg[1] < VMM_MAXSEGS)
+		error = vmm_get_ledger(vmm, (int)(int64_t)h->arg[1], &l);
+	else if (h->arg[0] == 1)
+		error = vmm_get_map_ledger(vmm, h->arg[1], &l);
+	if (error == 0) {
+		memcpy(out, &l, sizeof(l));
+		*lenp = sizeof(l);
+	}
+	return error;
+}
+
+static int
+answer_page(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	struct vmm_page pg = { .size = sizeof(pg) };
+	int error = vmm_get_page(vmm, h->arg[0], &pg);
+
+	(void)data;
+	if (error == 0) {
+		memcpy(out, &pg, sizeof(pg));
+		*lenp = sizeof(pg);
+	}
+	return error;
+}
+
+static int
+answer_states(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	int error;
+
+	(void)data;
+	if (h->arg[1] > PROTO_MAXSTATES)
+		return -EINVAL;
+	error = vmm_page_states(vmm, h->arg[0], h->arg[1], out);
+	if (error == 0)
+		*lenp = h->arg[1] * sizeof(uint16_t);
+	return error;
+}
+
+static int
+answer_take(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	struct proto_take take;
+	int error;
+
+	if (h->arg[0] > UINT32_MAX)
+		return -EINVAL;
+	error = look_take(vmm, (unsigned)h->arg[0], data, h->len, &take);
+	if (error == 0) {
+		memcpy(out, &take, sizeof(take));
+		*lenp = sizeof(take);
+	}
+	return error;
+}
+
+static int
+answer_blocks(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	struct proto_take take = { 0 };
+	long n;
+
+	(void)data;
+	if (h->arg[0] > UINT32_MAX || h->arg[1] > UINT32_MAX)
+		return -EINVAL;
+	take.slot = (uint32_t)h->arg[0];
+	take.seq = (uint32_t)h->arg[1];
+	n = look_blocks(vmm, &take, h->arg[2], out, PROTO_MAXBLOCKS);
+	if (n < 0)
+		return (int)n;
+	*lenp = (size_t)n * sizeof(struct vmm_block);
+	return 0;
+}
+
+static int
+answer_forget(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	(void)out;
+	(void)lenp;
+	return look_close(vmm, data, h->len);
+}
+
+static int
+answer_recount(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	unsigned n;
+	int error = vmm_recount(vmm, out, PROTO_MAXCOUNTS, &n);
+
+	(void)h;
+	(void)data;
+	if (error == 0)
+		*lenp = base_min(n, PROTO_MAXCOUNTS) * sizeof(struct vmm_count);
+	return error;
+}
+
+static int
 answer_nmi(struct vmm *vmm, const struct proto_head *h, const void *data,
     void *out, size_t *lenp)
 {
@@ -279,6 +389,13 @@ static answer_fn *const answer_table[PROTO_OPS] = {
 	[PROTO_STATS] = answer_stats,
 	[PROTO_NMI] = answer_nmi,
 	[PROTO_POWER] = answer_power,
+	[PROTO_LEDGER] = answer_ledger,
+	[PROTO_PAGE] = answer_page,
+	[PROTO_STATES] = answer_states,
+	[PROTO_TAKE] = answer_take,
+	[PROTO_BLOCKS] = answer_blocks,
+	[PROTO_FORGET] = answer_forget,
+	[PROTO_RECOUNT] = answer_recount,
 };
 
 size_t

@@ -153,6 +153,7 @@ vmm_create(const char *name, const struct vmm_config *cfg, struct vmm **vmmp)
 		return api_errno(-ENOMEM, name);
 	strcpy(vmm->name, name);
 	vmm->start_ns = api_now_ns();
+	look_init(&vmm->look);
 	if ((cfg->flags & VMM_CONFIG_NO_CONTROL) == 0) {
 		error = dir_claim(name, &vmm->dir);
 		vmm->has_dir = error == 0;
@@ -214,6 +215,8 @@ vmm_close(struct vmm *vmm)
 		server_stop(vmm->server);
 	if (vmm->plat != NULL)
 		plat_destroy(vmm);
+	if (vmm->client == NULL)
+		look_fini(&vmm->look);
 	if (vmm->m != NULL)
 		machine_destroy(vmm->m);
 	if (vmm->has_dir)

@@ -11,6 +11,7 @@
 #include "base/check.h"
 #include "base/lock.h"
 #include "libvmm/dir.h"
+#include "libvmm/look.h"
 #include "vmm/machine.h"
 #include "vmm/vmm.h"
 
@@ -30,6 +31,7 @@ struct vmm {
 	struct machine *m;
 	struct platform *plat;
 	struct server *server;
+	struct look look;
 	struct dir dir;
 	bool has_dir;
 	char engine_why[256];

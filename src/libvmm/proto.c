@@ -12,6 +12,8 @@ proto_want(uint16_t op)
 {
 	switch (op) {
 	case PROTO_GPA_WRITE:
+	case PROTO_TAKE:
+	case PROTO_FORGET:
 		return PROTO_ANY;
 	case PROTO_SET_SEG:
 		return sizeof(struct vmm_seg);

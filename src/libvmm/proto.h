@@ -16,7 +16,7 @@
 #include "vmm/types.h"
 
 #define PROTO_MAGIC 0x6d56u
-#define PROTO_VERSION 1
+#define PROTO_VERSION 2
 #define PROTO_MAXDATA 65536u /* bytes after a head, either way */
 #define PROTO_NARG 4
 
@@ -36,8 +36,18 @@ enum proto_op {
 	PROTO_STATS,	 /* vcpu or -1 -> struct vmm_stat each */
 	PROTO_NMI,	 /* vcpu */
 	PROTO_POWER,	 /* press the power button */
+	PROTO_LEDGER,	 /* 0, segid or -1; 1, gpa of a map -> struct vmm_ledger */
+	PROTO_PAGE,	 /* gpa -> struct vmm_page */
+	PROTO_STATES,	 /* gpa, n -> n uint16_t */
+	PROTO_TAKE,	 /* which; name -> struct proto_take */
+	PROTO_BLOCKS,	 /* slot, seq, first -> struct vmm_block each */
+	PROTO_FORGET,	 /* name */
+	PROTO_RECOUNT,	 /* -> struct vmm_count each */
 	PROTO_OPS
 };
+#define PROTO_MAXSTATES (PROTO_MAXDATA / 2)
+#define PROTO_MAXBLOCKS (PROTO_MAXDATA / sizeof(struct vmm_block))
+#define PROTO_MAXCOUNTS (PROTO_MAXDATA / sizeof(struct vmm_count))
 
 struct proto_head {
 	uint16_t magic;
@@ -57,6 +67,12 @@ struct proto_reply {
 struct proto_memseg {
 	uint64_t len, resident;
 	char name[VMM_SEGNAME_MAX + 1];
+};
+
+/* What was dirty or accessed at one moment; its blocks are fetched after. */
+struct proto_take {
+	uint32_t slot, seq;
+	uint64_t nblocks, pages;
 };
 
 /*

@@ -493,21 +493,22 @@ pmap_is_modified(struct pmap *pm, gpa_t gpa)
 	return (pmap_leaf(pm, gpa) & pm->f.dirty) != 0;
 }
 
-bool
+uint64_t
 pmap_ts_referenced(struct pmap *pm, gpa_t gpa)
 {
+	uint64_t e = 0, page = gpa >> VMM_PAGE_SHIFT, size = VMM_PAGE_SIZE;
 	unsigned level;
 	pmap_table_t *ep;
-	uint64_t e = 0, page = gpa >> VMM_PAGE_SHIFT;
 
 	lock_acquire(&pm->lock);
 	ep = gpa < PMAP_MAXGPA ? pmap_find(pm, gpa, &level, NULL) : NULL;
-	if (ep != NULL && (level == 1 || ((page ^ (gpa >> 21)) & 511) == 0))
+	if (ep != NULL && (level == 1 || ((page ^ (gpa >> 21)) & 511) == 0)) {
 		e = pmap_leaf_clear(ep, &pm->f, pm->f.accessed);
-	else if (ep != NULL)
+		size = PMAP_SPAN(level);
+	} else if (ep != NULL)
 		e = pmap_get(ep);
 	lock_release(&pm->lock);
-	return (e & pm->f.accessed) != 0;
+	return (e & pm->f.accessed) != 0 ? size : 0;
 }
 
 bool

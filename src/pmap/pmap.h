@@ -135,9 +135,11 @@ bool pmap_protect_deferred(struct pmap *pm, gpa_t gpa, uint64_t len,
  * seen by a vCPU that caches the translation until the next invalidation.
  * ts_referenced on a large leaf clears the bit only for one page in 512, so
  * that one pass over them all clears it once.
+ * => 0; or, if it was accessed, the bytes of the large leaf that lost its bit,
+ *    else 4096
  */
 bool pmap_is_referenced(struct pmap *pm, gpa_t gpa);
-bool pmap_ts_referenced(struct pmap *pm, gpa_t gpa);
+uint64_t pmap_ts_referenced(struct pmap *pm, gpa_t gpa);
 bool pmap_is_modified(struct pmap *pm, gpa_t gpa);
 /* => whether it was dirty; a large leaf is demoted first */
 bool pmap_clear_modify(struct pmap *pm, gpa_t gpa);
@@ -149,9 +151,38 @@ bool pmap_extract(struct pmap *pm, gpa_t gpa, hpa_t *hpap, int *protp);
 /* The entries that translate gpa, from the root down to a leaf or an entry that
  * is not valid; lock-free, a look only. => how many, up to four */
 unsigned pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4]);
+/* What entry e, found at that level, says. */
+void pmap_decode(const struct pmap *pm, unsigned level, pt_entry_t e,
+    struct vmm_pte *d);
 /* Every translation cached before the call is gone when it returns.
  * => the caller is not active in pm itself */
 void pmap_invalidate(struct pmap *pm);
+
+/* One block of 2 MB that has mappings: a bit for each of its 4 KB pages that is
+ * in the range asked for. */
+struct pmap_block {
+	gpa_t gpa;
+	uint64_t mapped[8], accessed[8], dirty[8];
+	uint64_t large; /* bytes of the large leaf that maps it, or 0 */
+};
+#define PMAP_LOOK_ACCESSED 0x1
+#define PMAP_LOOK_DIRTY 0x2
+/*
+ * Calls fn, under the pmap's lock, for each block with mappings in the range;
+ * what it sees is from before the bits named by clear were cleared.  The
+ * accessed bit of a large leaf is cleared by a call that covers the whole leaf.
+ * => true: bits were cleared; they are set again only after an invalidation
+ */
+typedef void pmap_look_fn(void *arg, const struct pmap_block *b);
+bool pmap_look(struct pmap *pm, gpa_t gpa, uint64_t len, unsigned clear,
+    pmap_look_fn *fn, void *arg);
+/* Adds the pages and large leaves that map the range to st's counts; a large
+ * leaf counts where it begins. */
+void pmap_count(struct pmap *pm, gpa_t gpa, uint64_t len, struct pmap_stats *st);
+/* Counts st's resident, pt_pages and large anew from the tables; counted gets
+ * what pmap_stats_get() says at the same moment. */
+void pmap_recount(struct pmap *pm, struct pmap_stats *found,
+    struct pmap_stats *counted);
 /* Walks everything and asserts PMAP-1 to PMAP-6 (pmap.c). */
 void pmap_check(struct pmap *pm);
 

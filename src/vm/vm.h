@@ -163,18 +163,40 @@ uint64_t vmspace_reclaim(struct vmspace *vms, uint64_t bytes);
 
 /* --- looking ----------------------------------------------------------- */
 
-/* Up to 8 clients in the process learn independently what was written, by
- * the guest or through holds. => a client, or -EMFILE */
-int vm_dirty_open(void) BASE_MUST_CHECK;
-void vm_dirty_close(int client);
-/* The pages written since this client's last call (before its first: all that
- * was ever written). fn, which may be NULL, is called under vm's locks.
- * => how many */
-typedef void vm_dirty_fn(void *arg, gpa_t gpa);
-uint64_t vm_dirty_fetch(struct vmspace *vms, int client, vm_dirty_fn *fn,
-    void *arg);
-/* Bytes accessed since the last call. */
-uint64_t vm_working_set(struct vmspace *vms);
+/*
+ * Up to 8 clients in the process learn independently which pages were written,
+ * by the guest or through holds, and which the guest accessed: each since its
+ * own last call.  Before a client's first: all that was ever written; if its
+ * place had been another's, all that ever had contents.
+ */
+enum { VM_MARK_DIRTY, VM_MARK_ACCESSED, VM_NMARK };
+int vm_mark_open(void) BASE_MUST_CHECK; /* => a client, or -EMFILE */
+void vm_mark_close(int client);
+/* Under vm's locks, for 2 MB of which some pages are marked. => false: no room,
+ * these marks stay for the next call */
+typedef bool vm_mark_fn(void *arg, const struct vmm_block *b);
+/* One round of invalidation, without stopping vCPUs. fn may be NULL.
+ * => pages reported */
+uint64_t vm_mark_fetch(struct vmspace *vms, int client, unsigned which,
+    vm_mark_fn *fn, void *arg);
+
+/* The state (VMM_PG_*) of n pages from gpa on. */
+void vm_page_states(struct vmspace *vms, gpa_t gpa, uint64_t n, uint16_t *state);
+/* Everything about one page but segid. => false: no map there */
+bool vm_page_info(struct vmspace *vms, gpa_t gpa, struct vmm_page *pg);
+/* What an object and those behind it have, without pages and entered. */
+void vm_object_ledger(struct vm_object *obj, struct vmm_ledger *l);
+/* Adds what the range has: all but held, faults and page-outs. */
+void vm_range_ledger(struct vmspace *vms, gpa_t gpa, uint64_t len,
+    struct vmm_ledger *l);
+/*
+ * Counts everything anew by walking objects and tables, under the locks, and
+ * calls fn with each count as kept and as found; obj: of that object, NULL: of
+ * the vmspace.  => how many differ
+ */
+typedef void vm_recount_fn(void *arg, struct vm_object *obj, const char *name,
+    uint64_t counted, uint64_t found);
+unsigned vm_recount(struct vmspace *vms, vm_recount_fn *fn, void *arg);
 /* Asserts the invariants of the map, its objects, pages and pmap. */
 void vm_check(struct vmspace *vms);
 

@@ -38,9 +38,9 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 		return -EIO;
 	}
 	if (o->clock - p->next < o->nresident)
-		vms->st.refaults++;
-	vms->st.faults_swap++;
-	vms->st.pageins += n;
+		VM_COUNT(vms, o, refaults, 1);
+	VM_COUNT(vms, o, faults_swap, 1);
+	VM_COUNT(vms, o, pageins, n);
 	for (unsigned k = 0; k < n; k++) {
 		struct vm_page *q = vm_object_page(o, i + k);
 
@@ -70,9 +70,9 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 		error = vm_file_pagein(o, i);
 		if (error != 0)
 			return error;
-		vms->st.faults_file++;
+		VM_COUNT(vms, o, faults_file, 1);
 	} else if (p == NULL || p->state == VM_PAGE_ZERO) {
-		vms->st.faults_zero++;
+		VM_COUNT(vms, obj, faults_zero, 1);
 		vm_page_set_state(obj, top, VM_PAGE_RESIDENT);
 		top->flags = 0;
 		vm_page_enqueue(obj, top, true);
@@ -82,7 +82,7 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 		if (error != 0)
 			return error;
 	} else
-		vms->st.faults_prot++;
+		VM_COUNT(vms, o, faults_prot, 1);
 	if (o == obj)
 		return 0;
 	if (!write) {
@@ -91,13 +91,15 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 		return 0;
 	}
 	/* copy on write; who saw the page through obj must look again */
-	vms->st.faults_cow++;
+	VM_COUNT(vms, obj, faults_cow, 1);
 	vm_object_unmap(obj, pi, NULL);
 	memcpy(PHYS_TO_DMAP(vm_page_hpa(obj, pi)), PHYS_TO_DMAP(vm_page_hpa(o, i)),
 	    VMM_PAGE_SIZE);
 	vm_page_set_state(obj, top, VM_PAGE_RESIDENT);
 	top->flags = 0;
 	vm_page_dirty(top);
+	if (vm_object_page(o, i)->mark[VM_MARK_ACCESSED] != 0)
+		vm_page_mark(top, VM_MARK_ACCESSED);
 	vm_page_enqueue(obj, top, true);
 	return 0;
 }
@@ -185,8 +187,12 @@ vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot, struct vm_hold *
 	    "hold of %lu bytes at %lx crosses a page", len, gpa);
 	lock_acquire(&vms->lock);
 	error = vm_fault_locked(vms, gpa, prot, 0, true, &o, &p);
-	if (error == 0)
+	if (error == 0) {
 		vm_object_ref(o);
+		vm_object_lock(o);
+		o->nheld++;
+		vm_object_unlock(o);
+	}
 	lock_release(&vms->lock);
 	if (error != 0)
 		return error;
@@ -211,6 +217,7 @@ vm_release(struct vmspace *vms, struct vm_hold *hold)
 	if ((hold->prot & VMM_PROT_WRITE) != 0)
 		vm_page_dirty(p);
 	vm_page_wire(o, p, -1);
+	o->nheld--;
 	vm_object_unlock(o);
 	atomic_fetch_sub(&vms->held, 1);
 	vm_object_rele(o);

@@ -36,14 +36,15 @@ struct vm_page {
 	uint16_t wire;	     /* F: holds and wired maps */
 	uint8_t state;	     /* F */
 	uint8_t flags;	     /* F */
-	uint8_t clients;     /* F: dirty clients that have not seen it dirty */
-	uint8_t pad;
+	/* F: by VM_MARK_*: clients that have not seen it written, accessed */
+	uint8_t mark[VM_NMARK];
 	uint16_t idx; /* C: in its chunk */
 };
 
 struct vm_chunk {
 	struct vm_object *obj; /* C */
 	uint32_t first;	       /* C: pindex of page[0] */
+	uint8_t mark[VM_NMARK]; /* F: of all its pages, or more */
 	struct vm_page page[VM_CHUNK];
 };
 
@@ -59,6 +60,15 @@ struct vm_queue {
 
 enum vm_object_kind { VM_OBJECT_ANON, VM_OBJECT_DEV, VM_OBJECT_FILE, VM_OBJECT_SG };
 
+/* What befell the pages of an object, whichever vmspace faulted. */
+struct vm_object_stats {
+	uint64_t faults_zero, faults_swap, faults_file, faults_cow, faults_prot;
+	uint64_t refaults, pageins, pageouts;
+};
+/* Counts for the vmspace and for the object; map and family locks are held. */
+#define VM_COUNT(vms, obj, field, n) \
+	((vms)->st.field += (n), (obj)->st.field += (n))
+
 /* A: atomic */
 struct vm_object {
 	enum vm_object_kind kind; /* C */
@@ -71,6 +81,8 @@ struct vm_object {
 	uint64_t backing_off;			       /* F: bytes */
 	struct vm_entry *entries; /* F: that map it, by obj_next */
 	uint64_t nresident, nswapped, nzero, nwired; /* F */
+	uint64_t nheld;			  /* F: holds, wherever they came from */
+	struct vm_object_stats st;	  /* F */
 	struct vm_queue active, inactive;	     /* F */
 	uint32_t clock; /* F: pages paged out so far */
 	int prot;	/* C: VMM_PROT_* that maps may have; PMAP_PROT_UC */
@@ -147,6 +159,8 @@ void vm_page_dequeue(struct vm_object *obj, struct vm_page *p);
 void vm_page_set_state(struct vm_object *obj, struct vm_page *p,
     enum vm_page_state state);
 void vm_page_dirty(struct vm_page *p);
+void vm_page_accessed(struct vm_page *p);
+void vm_page_mark(struct vm_page *p, unsigned which);
 void vm_page_wire(struct vm_object *obj, struct vm_page *p, int delta);
 static inline struct vm_chunk *
 vm_page_chunk(struct vm_page *p)

@@ -1,145 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Looking at a vmspace that runs: dirty pages, working set, the checker; and
- * giving back what the guest says it does not need.
+ * The checker; and giving back what the guest says it does not need.
  */
 #include <errno.h>
 
 #include "vm/vm_int.h"
-
-#define VM_MAXCLIENT 8
-
-static _Atomic unsigned vm_dirty_clients;
-
-int
-vm_dirty_open(void)
-{
-	unsigned now = atomic_load(&vm_dirty_clients), bit;
-
-	do {
-		if (now == (1u << VM_MAXCLIENT) - 1)
-			return -EMFILE;
-		bit = ~now & (now + 1);
-	} while (!atomic_compare_exchange_weak(&vm_dirty_clients, &now, now | bit));
-	return __builtin_ctz(bit);
-}
-
-void
-vm_dirty_close(int client)
-{
-	atomic_fetch_and(&vm_dirty_clients, ~(1u << client));
-}
-
-typedef void vm_look_fn(struct vm_entry *e, gpa_t gpa, struct vm_page *p,
-    void *arg);
-
-/* Every own page of the entry that has a state; family lock held. */
-static void
-vm_look(struct vm_entry *e, vm_look_fn *fn, void *arg)
-{
-	for (gpa_t g = e->start; g < e->end; g += VMM_PAGE_SIZE) {
-		uint64_t i = (e->off + (g - e->start)) / VMM_PAGE_SIZE;
-		struct vm_page *p = vm_object_page(e->obj, i);
-
-		if (p == NULL)
-			g += (VM_CHUNK - 1 - i % VM_CHUNK) * VMM_PAGE_SIZE;
-		else if (p->state != VM_PAGE_NONE)
-			fn(e, g, p, arg);
-	}
-}
-
-static void
-vm_dirty_gather(struct vm_entry *e, gpa_t gpa, struct vm_page *p, void *arg)
-{
-	if (p->state == VM_PAGE_RESIDENT && pmap_clear_modify(e->vms->pmap, gpa)) {
-		vm_page_dirty(p);
-		*(bool *)arg = true;
-	}
-}
-
-struct vm_dirty_arg {
-	vm_dirty_fn *fn;
-	void *arg;
-	uint8_t bit;
-	uint64_t n;
-};
-
-static void
-vm_dirty_report(struct vm_entry *e, gpa_t gpa, struct vm_page *p, void *arg)
-{
-	struct vm_dirty_arg *da = arg;
-
-	(void)e;
-	if ((p->clients & da->bit) == 0)
-		return;
-	da->n++;
-	if (da->fn != NULL)
-		da->fn(da->arg, gpa);
-}
-
-static void
-vm_dirty_forget(struct vm_entry *e, gpa_t gpa, struct vm_page *p, void *arg)
-{
-	(void)e;
-	(void)gpa;
-	p->clients &= (uint8_t)~((struct vm_dirty_arg *)arg)->bit;
-}
-
-uint64_t
-vm_dirty_fetch(struct vmspace *vms, int client, vm_dirty_fn *fn, void *arg)
-{
-	struct vm_dirty_arg da = { fn, arg, (uint8_t)(1u << client), 0 };
-	bool any = false;
-
-	lock_acquire(&vms->lock);
-	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
-		vm_object_lock(e->obj);
-		vm_look(e, vm_dirty_gather, &any);
-		vm_object_unlock(e->obj);
-	}
-	/* a write after this sets the bit anew, and is reported next time */
-	if (any)
-		pmap_invalidate(vms->pmap);
-	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
-		vm_object_lock(e->obj);
-		vm_look(e, vm_dirty_report, &da);
-		vm_object_unlock(e->obj);
-	}
-	/* apart, so that a page that is mapped twice is reported twice */
-	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
-		vm_object_lock(e->obj);
-		vm_look(e, vm_dirty_forget, &da);
-		vm_object_unlock(e->obj);
-	}
-	lock_release(&vms->lock);
-	return da.n;
-}
-
-static void
-vm_working_one(struct vm_entry *e, gpa_t gpa, struct vm_page *p, void *arg)
-{
-	if (p->state == VM_PAGE_RESIDENT && pmap_ts_referenced(e->vms->pmap, gpa)) {
-		p->flags |= VM_PAGE_F_REF; /* page-out must not lose it */
-		++*(uint64_t *)arg;
-	}
-}
-
-uint64_t
-vm_working_set(struct vmspace *vms)
-{
-	uint64_t n = 0;
-
-	lock_acquire(&vms->lock);
-	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
-		vm_object_lock(e->obj);
-		vm_look(e, vm_working_one, &n);
-		vm_object_unlock(e->obj);
-	}
-	if (n != 0)
-		pmap_invalidate(vms->pmap);
-	lock_release(&vms->lock);
-	return n * VMM_PAGE_SIZE;
-}
 
 /* All are unmapped with one invalidation, then emptied.  What shows through
  * from behind goes, too. */
@@ -166,6 +31,7 @@ vm_discard_locked(struct vm_entry *e, gpa_t gpa, uint64_t len)
 		if (p->state == VM_PAGE_RESIDENT)
 			vm_page_give_back(hpa, VMM_PAGE_SIZE);
 		vm_page_set_state(e->obj, p, VM_PAGE_ZERO);
+		vm_page_mark(p, VM_MARK_DIRTY);
 	}
 	return 0;
 }

@@ -68,7 +68,7 @@ vm_entry_removed(void *arg, gpa_t gpa, hpa_t hpa, bool accessed, bool dirty)
 	if (dirty)
 		vm_page_dirty(p);
 	if (accessed)
-		p->flags |= VM_PAGE_F_REF;
+		vm_page_accessed(p);
 }
 
 /* Takes the entry's pages out of the pmap. => on return no vCPU uses them */

@@ -276,7 +276,9 @@ vm_object_collapse(struct vm_object *s)
 			    VMM_PAGE_SIZE);
 		}
 		sp->slot = bp->slot;
-		sp->clients = bp->clients;
+		for (unsigned k = 0; k < VM_NMARK; k++)
+			if (bp->mark[k] != 0)
+				vm_page_mark(sp, k);
 		sp->flags = bp->flags & VM_PAGE_F_DIRTY;
 		vm_page_set_state(s, sp, bp->state);
 		if (sp->state == VM_PAGE_RESIDENT)
@@ -399,7 +401,7 @@ vm_unmap_removed(void *arg, gpa_t gpa, hpa_t hpa, bool accessed, bool dirty)
 	if (dirty)
 		vm_page_dirty(p);
 	if (accessed)
-		p->flags |= VM_PAGE_F_REF;
+		vm_page_accessed(p);
 }
 
 static void
@@ -425,8 +427,15 @@ static void
 vm_referenced_one(struct pmap *pm, gpa_t gpa, struct vm_page *p,
     struct vm_defer *d, bool *resultp)
 {
-	(void)p;
-	if (pmap_ts_referenced(pm, gpa)) {
+	uint64_t size = pmap_ts_referenced(pm, gpa);
+
+	if (size != 0) {
+		struct vm_object *obj = vm_page_chunk(p)->obj;
+		uint64_t first = vm_page_pindex(p) - (gpa & (size - 1)) / VMM_PAGE_SIZE;
+
+		/* what one bit said of many is kept for each */
+		for (uint64_t i = 0; i < size / VMM_PAGE_SIZE; i++)
+			vm_page_mark(vm_object_page(obj, first + i), VM_MARK_ACCESSED);
 		*resultp = true;
 		vm_defer_add(d, pm);
 	}

@@ -103,10 +103,24 @@ vm_page_set_state(struct vm_object *obj, struct vm_page *p,
 }
 
 void
+vm_page_mark(struct vm_page *p, unsigned which)
+{
+	p->mark[which] = 0xff;
+	vm_page_chunk(p)->mark[which] = 0xff;
+}
+
+void
+vm_page_accessed(struct vm_page *p)
+{
+	p->flags |= VM_PAGE_F_REF;
+	vm_page_mark(p, VM_MARK_ACCESSED);
+}
+
+void
 vm_page_dirty(struct vm_page *p)
 {
 	p->flags |= VM_PAGE_F_DIRTY | VM_PAGE_F_REF;
-	p->clients = 0xff;
+	vm_page_mark(p, VM_MARK_DIRTY);
 }
 
 void

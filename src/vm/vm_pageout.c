@@ -79,7 +79,7 @@ vm_pageout_write(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
 		}
 		if (error == 0) {
 			vm_pageout_discard(obj, p + done, k);
-			vms->st.pageouts += k;
+			VM_COUNT(vms, obj, pageouts, k);
 			vms->swap_failed = false;
 			done += k;
 		}

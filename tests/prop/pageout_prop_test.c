@@ -27,7 +27,7 @@
 
 static unsigned long seed, step;
 static uint64_t rng, word[PAGES];
-static bool dirty[PAGES];
+static bool dirty[PAGES], accessed[PAGES];
 static struct vmspace *vms;
 static unsigned events;
 
@@ -56,6 +56,7 @@ walk(uint64_t i, int access)
 	struct pmap_walk w;
 	int tries = 0;
 
+	accessed[i] = true;
 	while (pmap_walk(pm, i * 4096, access, &w) != 0) {
 		CHECK(tries++ < 3);
 		CHECK(vm_fault(vms, i * 4096, access) == 0);
@@ -63,12 +64,41 @@ walk(uint64_t i, int access)
 	return PHYS_TO_DMAP(w.hpa + i % 512 * 8);
 }
 
-static void
-seen(void *arg, gpa_t gpa)
+static bool
+seen(void *arg, const struct vmm_block *b)
 {
-	CHECK(gpa / 4096 < PAGES && dirty[gpa / 4096]);
-	dirty[gpa / 4096] = false;
-	++*(uint64_t *)arg;
+	for (uint64_t k = 0; k < 512; k++) {
+		uint64_t i = b->gpa / 4096 + k;
+
+		if ((b->page[k / 64] >> (k % 64) & 1) == 0)
+			continue;
+		CHECK(i < PAGES && dirty[i]);
+		dirty[i] = false;
+		++*(uint64_t *)arg;
+	}
+	return true;
+}
+
+/* The guest's accesses: none may be missed; a large leaf says more. */
+static bool
+used(void *arg, const struct vmm_block *b)
+{
+	for (uint64_t k = 0; k < 512; k++)
+		if ((b->page[k / 64] >> (k % 64) & 1) != 0) {
+			accessed[b->gpa / 4096 + k] = false;
+			++*(uint64_t *)arg;
+		}
+	return true;
+}
+
+static void
+differs(void *arg, struct vm_object *obj, const char *name, uint64_t counted,
+    uint64_t found)
+{
+	(void)arg;
+	(void)obj;
+	if (counted != found)
+		printf("%s: counted %lu, found %lu\n", name, counted, found);
 }
 
 static void
@@ -90,10 +120,12 @@ one(int client)
 		if (rnd(8) != 0)
 			break;
 		CHECK(vm_map_discard(vms, i * 4096, n * 4096) == 0);
-		for (uint64_t k = 0; k < n; k++)
+		for (uint64_t k = 0; k < n; k++) {
 			word[i + k] = 0;
+			accessed[i + k] = false;
+		}
 		/* what was written and thrown away may be reported or not */
-		(void)vm_dirty_fetch(vms, client, NULL, NULL);
+		(void)vm_mark_fetch(vms, client, VM_MARK_DIRTY, NULL, NULL);
 		memset(dirty, 0, sizeof(dirty));
 		break;
 	case 3:
@@ -101,7 +133,7 @@ one(int client)
 			break;
 		for (uint64_t k = 0; k < PAGES; k++)
 			want += dirty[k];
-		CHECK(vm_dirty_fetch(vms, client, seen, &got) == want && got == want);
+		CHECK(vm_mark_fetch(vms, client, VM_MARK_DIRTY, seen, &got) == want && got == want);
 		break;
 	case 4:
 		CHECK(vm_hold(vms, i * 4096, 4096, VMM_PROT_RW, &h) == 0);
@@ -112,7 +144,10 @@ one(int client)
 		vm_release(vms, &h);
 		break;
 	case 5:
-		(void)vm_working_set(vms);
+		(void)vm_mark_fetch(vms, client, VM_MARK_ACCESSED, used, &got);
+		for (uint64_t k = 0; k < PAGES; k++)
+			CHECK(!accessed[k]);
+		CHECK(vm_mark_fetch(vms, client, VM_MARK_ACCESSED, NULL, NULL) == 0);
 		break;
 	case 6: /* all of 2 MB, so that it promotes */
 		if (rnd(4) != 0)
@@ -145,9 +180,10 @@ run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
 
 	memset(word, 0, sizeof(word));
 	memset(dirty, 0, sizeof(dirty));
+	memset(accessed, 0, sizeof(accessed));
 	CHECK(vmspace_create(&cfg, &vms) == 0);
 	CHECK(vm_object_create_anon(PAGES * 4096, &obj) == 0);
-	client = vm_dirty_open();
+	client = vm_mark_open();
 	CHECK(client >= 0);
 	if (shadow) {
 		/* fill the backing object, then put a shadow in front */
@@ -165,15 +201,17 @@ run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
 	for (step = 0; step < steps; step++) {
 		if (step == steps / 2) { /* collapse */
 			vm_object_rele(obj);
-			(void)vm_dirty_fetch(vms, client, NULL, NULL);
+			(void)vm_mark_fetch(vms, client, VM_MARK_DIRTY, NULL, NULL);
 			memset(dirty, 0, sizeof(dirty));
 		} else if (step == 0) {
-			(void)vm_dirty_fetch(vms, client, NULL, NULL);
+			(void)vm_mark_fetch(vms, client, VM_MARK_DIRTY, NULL, NULL);
 			memset(dirty, 0, sizeof(dirty));
 		}
 		one(client);
 		if (step % 8 == 0)
 			vm_check(vms);
+		else if (step % 8 == 4)
+			CHECK(vm_recount(vms, differs, NULL) == 0);
 	}
 	for (uint64_t i = 0; i < PAGES; i++)
 		CHECK(*walk(i, VMM_PROT_READ) == word[i]);
@@ -182,7 +220,7 @@ run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
 	       "promotions, %u events\n", type == PMAP_PT_EPT ? "ept" : "x86", flags,
 	    shadow ? " shadow" : "", st.pageouts, st.pageins, st.refaults, st.zero,
 	    st.faults_cow, st.promotions, events);
-	vm_dirty_close(client);
+	vm_mark_close(client);
 	vmspace_destroy(vms);
 	CHECK(vm_swap_used() == 0);
 }

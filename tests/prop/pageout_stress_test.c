@@ -77,7 +77,7 @@ thief(void *arg)
 	(void)arg;
 	while (!stop) {
 		(void)vmspace_reclaim(vms, 128 * 4096);
-		(void)vm_working_set(vms);
+		(void)vm_mark_fetch(vms, 0, VM_MARK_ACCESSED, NULL, NULL);
 		host_yield();
 	}
 	return NULL;
