@@ -26,7 +26,7 @@ look_init(struct look *lk)
 static void
 look_drop(struct look_client *c)
 {
-	vm_mark_close(c->id);
+	look_mark_close(c->id);
 	free(c->block);
 	memset(c, 0, sizeof(*c));
 }
@@ -68,7 +68,7 @@ look_open(struct look *lk, const char *name, size_t len, struct look_client **cp
 	for (c = lk->c; c->name[0] != '\0'; c++)
 		if (c == &lk->c[LOOK_MAXCLIENTS - 1])
 			return -EMFILE;
-	c->id = vm_mark_open();
+	c->id = look_mark_open();
 	if (c->id < 0)
 		return c->id;
 	memcpy(c->name, name, len);
@@ -101,7 +101,7 @@ look_take(struct vmm *vmm, unsigned which, const char *name, size_t len,
 	struct look_client *c;
 	int error;
 
-	if (which >= VM_NMARK)
+	if (which >= LOOK_NMARK)
 		return -EINVAL;
 	/* touched as far as it is used only */
 	t.block = malloc((t.max + 1) * sizeof(*t.block));
@@ -324,14 +324,14 @@ int
 vmm_dirty(struct vmm *vmm, const char *client, vmm_block_fn *fn, void *arg,
     uint64_t *pagesp)
 {
-	return look_marked(vmm, VM_MARK_DIRTY, client, fn, arg, pagesp);
+	return look_marked(vmm, LOOK_DIRTY, client, fn, arg, pagesp);
 }
 
 int
 vmm_accessed(struct vmm *vmm, const char *client, vmm_block_fn *fn, void *arg,
     uint64_t *pagesp)
 {
-	return look_marked(vmm, VM_MARK_ACCESSED, client, fn, arg, pagesp);
+	return look_marked(vmm, LOOK_ACCESSED, client, fn, arg, pagesp);
 }
 
 int

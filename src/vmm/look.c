@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vm/vm.h"
 #include "vmm/machine_int.h"
 
 static void
@@ -92,10 +93,24 @@ look_max_blocks(struct machine *m)
 	return n;
 }
 
+int
+look_mark_open(void)
+{
+	return vm_mark_open();
+}
+
+void
+look_mark_close(int client)
+{
+	vm_mark_close(client);
+}
+
 uint64_t
-look_marks(struct machine *m, int client, unsigned which, vm_mark_fn *fn,
+look_marks(struct machine *m, int client, unsigned which, look_block_fn *fn,
     void *arg)
 {
+	_Static_assert(LOOK_DIRTY == (int)VM_MARK_DIRTY &&
+	    LOOK_ACCESSED == (int)VM_MARK_ACCESSED, "vm's numbers");
 	return vm_mark_fetch(m->vms, client, which, fn, arg);
 }
 

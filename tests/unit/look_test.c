@@ -18,6 +18,7 @@
 #include "libvmm/libvmm_int.h"
 #include "libvmm/proto.h"
 #include "vm/vm.h"
+#include "vmm/look.h"
 #include "vmm/vmm.h"
 
 #define MB (1ul << 20)
@@ -255,10 +256,10 @@ many(void **state)
 	touch(0, VMM_PROT_WRITE);
 	assert_int_equal(vmm_dirty(far, "b", stop, &calls, &n), 7);
 	assert_int_equal(calls, 1);
-	assert_int_equal(look_take(own, VM_MARK_DIRTY, "b", 1, &one), 0);
+	assert_int_equal(look_take(own, LOOK_DIRTY, "b", 1, &one), 0);
 	assert_int_equal(look_blocks(own, &one, 0, &b, 1), 0);
 	touch(0, VMM_PROT_WRITE);
-	assert_int_equal(look_take(own, VM_MARK_DIRTY, "b", 1, &two), 0);
+	assert_int_equal(look_take(own, LOOK_DIRTY, "b", 1, &two), 0);
 	assert_int_equal(look_blocks(own, &one, 0, &b, 1), -ESTALE);
 	assert_int_equal(look_blocks(own, &two, 0, &b, 1), 1);
 	assert_int_equal(b.page[0], 1);
