@@ -109,6 +109,17 @@ int vm_map_remove(struct vmspace *vms, gpa_t gpa,
     uint64_t len) BASE_MUST_CHECK;
 int vm_map_protect(struct vmspace *vms, gpa_t gpa, uint64_t len,
     int prot) BASE_MUST_CHECK;
+/*
+ * Wires every page of exactly one entry, writable ones as the guest's own, and
+ * calls fn for each, in order, under the map's lock.  vm_map_unwire() undoes
+ * it, and leaves the pages dirty, for whoever needed them wired may have
+ * written to them.  Not twice; an entry that was inserted wired stays so.
+ * => 0; -EINVAL: no such entry; -ENOMEM, -EIO, fn's error: nothing is wired
+ */
+typedef int vm_wired_fn(void *arg, gpa_t gpa, uint64_t hpa);
+int vm_map_wire(struct vmspace *vms, gpa_t gpa, uint64_t len, vm_wired_fn *fn,
+    void *arg) BASE_MUST_CHECK;
+void vm_map_unwire(struct vmspace *vms, gpa_t gpa, uint64_t len);
 /* => true and the entry's bounds and rights, if one contains gpa */
 bool vm_map_lookup(struct vmspace *vms, gpa_t gpa, gpa_t *startp,
     gpa_t *endp, int *protp);
@@ -154,10 +165,14 @@ void vm_swap_fini(void);     /* when all objects are gone */
 uint64_t vm_swap_used(void); /* slots */
 
 /* Anonymous memory that may be resident, in bytes; 0: no limit.  Takes effect
- * before it returns. => 0, -EINVAL: less than VM_LIMIT_MIN */
+ * before it returns. => 0; -EINVAL: less than VM_LIMIT_MIN; -EBUSY: pinned */
 #define VM_LIMIT_MIN (1ul << 20)
 int vmspace_set_limit(struct vmspace *vms, uint64_t bytes) BASE_MUST_CHECK;
 uint64_t vmspace_limit(struct vmspace *vms);
+/* Memory is about to be wired whole: there is no limit, and can be none (-EBUSY)
+ * until unpinned. => 0, -EBUSY */
+int vmspace_pin(struct vmspace *vms) BASE_MUST_CHECK;
+void vmspace_unpin(struct vmspace *vms);
 /* Pages out about that many bytes now. => how many */
 uint64_t vmspace_reclaim(struct vmspace *vms, uint64_t bytes);
 

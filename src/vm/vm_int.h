@@ -111,6 +111,7 @@ struct vmspace {
 	struct vmspace_config cfg; /* C */
 	_Atomic uint64_t held;
 	_Atomic uint64_t limit; /* pages; 0: none */
+	bool pinned;		/* M: no limit may be set */
 	bool swap_failed;	/* M: the last write; said so already */
 	struct vm_stats st;	/* M */
 };

@@ -85,6 +85,50 @@ vm_entry_unmap(struct vm_entry *e)
 	vm_object_unlock(e->obj);
 }
 
+static struct vm_page *
+vm_entry_page(struct vm_entry *e, gpa_t gpa, struct vm_object **op, uint64_t *ip)
+{
+	struct vm_page *p = vm_object_find(e->obj,
+	    (e->off + (gpa - e->start)) / VMM_PAGE_SIZE, op, ip);
+
+	KASSERT(p != NULL, "wired page of %lx is gone", gpa);
+	return p;
+}
+
+/* Wires what is not yet wired of e. */
+static int
+vm_entry_wire(struct vmspace *vms, struct vm_entry *e) LOCK_REQUIRES(&vms->lock)
+{
+	int error = 0;
+
+	while (e->wired_end < e->end && error == 0) {
+		struct vm_object *o;
+		struct vm_page *p;
+
+		error = vm_fault_locked(vms, e->wired_end, e->prot & VMM_PROT_RW,
+		    0, true, &o, &p);
+		if (error == 0)
+			e->wired_end += VMM_PAGE_SIZE;
+	}
+	return error;
+}
+
+/* Family locked. */
+static void
+vm_entry_unwire(struct vm_entry *e, bool dirty)
+{
+	for (gpa_t g = e->start; g < e->wired_end; g += VMM_PAGE_SIZE) {
+		struct vm_object *o;
+		uint64_t i;
+		struct vm_page *p = vm_entry_page(e, g, &o, &i);
+
+		if (dirty)
+			vm_page_dirty(p);
+		vm_page_wire(o, p, -1);
+	}
+	e->wired_end = e->start;
+}
+
 /* Undoes an entry that is out of the map already; drops its reference. */
 static void
 vm_entry_detach(struct vm_entry *e)
@@ -93,15 +137,7 @@ vm_entry_detach(struct vm_entry *e)
 
 	vm_entry_unmap(e);
 	vm_object_lock(e->obj);
-	for (gpa_t g = e->start; g < e->wired_end; g += VMM_PAGE_SIZE) {
-		struct vm_object *o;
-		uint64_t i;
-		struct vm_page *p = vm_object_find(e->obj,
-		    (e->off + (g - e->start)) / VMM_PAGE_SIZE, &o, &i);
-
-		KASSERT(p != NULL, "wired page of %lx is gone", g);
-		vm_page_wire(o, p, -1);
-	}
+	vm_entry_unwire(e, false);
 	for (ep = &e->obj->entries; *ep != e; ep = &(*ep)->obj_next)
 		;
 	*ep = e->obj_next;
@@ -166,14 +202,7 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 	vm_object_unlock(obj);
 	n->wired_end = gpa;
 	if ((flags & VM_MAP_F_WIRED) != 0)
-		for (; n->wired_end < gpa + len && error == 0;
-		    n->wired_end += error == 0 ? VMM_PAGE_SIZE : 0) {
-			struct vm_object *o;
-			struct vm_page *p;
-
-			error = vm_fault_locked(vms, n->wired_end,
-			    prot & VMM_PROT_RW, 0, true, &o, &p);
-		}
+		error = vm_entry_wire(vms, n);
 	lock_release(&vms->lock);
 	if (error != 0 && vm_map_remove(vms, gpa, len) != 0)
 		KASSERT(0, "entry vanished");
@@ -220,6 +249,82 @@ vm_map_protect(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot)
 	vm_entry_unmap(e);
 	lock_release(&vms->lock);
 	return 0;
+}
+
+int
+vm_map_wire(struct vmspace *vms, gpa_t gpa, uint64_t len, vm_wired_fn *fn, void *arg)
+{
+	struct vm_entry *e;
+	int error;
+
+	lock_acquire(&vms->lock);
+	e = vm_entry_lookup(vms, gpa);
+	if (e == NULL || e->start != gpa || e->end != gpa + len) {
+		lock_release(&vms->lock);
+		return -EINVAL;
+	}
+	error = vm_entry_wire(vms, e);
+	for (gpa_t g = gpa; g < gpa + len && error == 0; g += VMM_PAGE_SIZE) {
+		struct vm_object *o;
+		uint64_t i;
+
+		vm_object_lock(e->obj);
+		(void)vm_entry_page(e, g, &o, &i);
+		error = fn(arg, g, vm_page_hpa(o, i));
+		vm_object_unlock(e->obj);
+	}
+	if (error != 0 && (e->flags & VM_MAP_F_WIRED) == 0) {
+		vm_object_lock(e->obj);
+		vm_entry_unwire(e, (e->prot & VMM_PROT_WRITE) != 0);
+		vm_object_unlock(e->obj);
+	}
+	lock_release(&vms->lock);
+	return error;
+}
+
+void
+vm_map_unwire(struct vmspace *vms, gpa_t gpa, uint64_t len)
+{
+	struct vm_entry *e;
+
+	lock_acquire(&vms->lock);
+	e = vm_entry_lookup(vms, gpa);
+	KASSERT(e != NULL && e->start == gpa && e->end == gpa + len &&
+		e->wired_end == e->end, "unwire of %lx+%lx", gpa, len);
+	vm_object_lock(e->obj);
+	if ((e->flags & VM_MAP_F_WIRED) == 0)
+		vm_entry_unwire(e, (e->prot & VMM_PROT_WRITE) != 0);
+	else if ((e->prot & VMM_PROT_WRITE) != 0)
+		for (gpa_t g = gpa; g < e->end; g += VMM_PAGE_SIZE) {
+			struct vm_object *o;
+			uint64_t i;
+
+			vm_page_dirty(vm_entry_page(e, g, &o, &i));
+		}
+	vm_object_unlock(e->obj);
+	lock_release(&vms->lock);
+}
+
+int
+vmspace_pin(struct vmspace *vms)
+{
+	int error = 0;
+
+	lock_acquire(&vms->lock);
+	if (atomic_load(&vms->limit) != 0)
+		error = -EBUSY;
+	else
+		vms->pinned = true;
+	lock_release(&vms->lock);
+	return error;
+}
+
+void
+vmspace_unpin(struct vmspace *vms)
+{
+	lock_acquire(&vms->lock);
+	vms->pinned = false;
+	lock_release(&vms->lock);
 }
 
 bool

@@ -242,6 +242,10 @@ vmspace_set_limit(struct vmspace *vms, uint64_t bytes)
 	if (bytes != 0 && bytes < VM_LIMIT_MIN)
 		return -EINVAL;
 	lock_acquire(&vms->lock);
+	if (vms->pinned && bytes != 0) {
+		lock_release(&vms->lock);
+		return -EBUSY;
+	}
 	atomic_store(&vms->limit, bytes / VMM_PAGE_SIZE);
 	vm_pageout_balance(vms);
 	lock_release(&vms->lock);

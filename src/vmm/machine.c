@@ -223,6 +223,7 @@ machine_reinit(struct machine *m)
 		lock_release(&m->vcpu[i].lock);
 	}
 	if (error == 0) {
+		iommu_fini(m);
 		memseg_drop_maps(m, false);
 		for (unsigned i = 0; i < m->ncpu; i++) {
 			lock_acquire(&m->vcpu[i].lock);

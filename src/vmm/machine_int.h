@@ -102,6 +102,7 @@ struct machine {
 	struct memmap map[VMM_MAXMAPS]; /* m */
 	bool setup;			/* m: sysmem made */
 	bool incore;			/* m: segments are in core dumps */
+	struct iommu *iommu; /* m: the domain, or NULL */
 	_Atomic uint64_t lowmem, highmem; /* A: bytes, set once */
 
 	/* A: status << 32 | enum vmm_suspend; MACHINE_ALIVE while it runs */
@@ -149,6 +150,14 @@ void memseg_init(struct machine *m);
 /* Drops maps of devmem, or of everything. => vCPUs frozen or gone */
 void memseg_drop_maps(struct machine *m, bool all);
 void memseg_fini(struct machine *m);
+
+/* iommu.c; under machine.lock */
+/* A map was inserted, and enters the domain if there is one. => -errno: it did
+ * not */
+int iommu_map_added(struct machine *m, struct memmap *map) BASE_MUST_CHECK;
+/* Before a map is removed. */
+void iommu_map_removing(struct machine *m, struct memmap *map);
+void iommu_fini(struct machine *m);
 
 uint64_t machine_now_ns(void); /* CLOCK_MONOTONIC */
 

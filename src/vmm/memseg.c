@@ -164,19 +164,26 @@ memseg_mmap_locked(struct machine *m, gpa_t gpa, int segid, uint64_t segoff,
 	if (error == 0 && m->seg[segid].name[0] != '\0' &&
 	    (prot & VMM_PROT_WRITE) != 0 && m->evm != NULL)
 		m->eng->memory_shared(m->evm);
+	if (error == 0) {
+		*slot = (struct memmap){
+			.len = len,
+			.gpa = gpa,
+			.segoff = segoff,
+			.segid = segid,
+			.prot = prot,
+			.flags = flags,
+		};
+		error = iommu_map_added(m, slot);
+		if (error == 0)
+			machine_stat(m, map_changes);
+		else {
+			memset(slot, 0, sizeof(*slot));
+			if (vm_map_remove(m->vms, gpa, len) != 0)
+				KASSERT(0, "map at %#lx vanished (MEMSEG-2)", gpa);
+		}
+	}
 	freeze_thaw_all(m);
-	if (error != 0)
-		return error == -ENOMEM ? error : -EFAULT;
-	*slot = (struct memmap){
-		.len = len,
-		.gpa = gpa,
-		.segoff = segoff,
-		.segid = segid,
-		.prot = prot,
-		.flags = flags,
-	};
-	machine_stat(m, map_changes);
-	return 0;
+	return error == 0 || error == -ENOMEM ? error : -EFAULT;
 }
 
 int
@@ -194,8 +201,10 @@ memseg_mmap(struct machine *m, gpa_t gpa, int segid, uint64_t segoff,
 static void
 memseg_drop(struct machine *m, struct memmap *map)
 {
-	int error = vm_map_remove(m->vms, map->gpa, map->len);
+	int error;
 
+	iommu_map_removing(m, map);
+	error = vm_map_remove(m->vms, map->gpa, map->len);
 	KASSERT(error == 0, "map at %#lx has no entry (MEMSEG-2): %d",
 	    map->gpa, error);
 	memset(map, 0, sizeof(*map));
@@ -330,6 +339,7 @@ memseg_drop_maps(struct machine *m, bool all)
 void
 memseg_fini(struct machine *m)
 {
+	iommu_fini(m);
 	memseg_drop_maps(m, true);
 	for (unsigned i = 0; i < VMM_MAXSEGS; i++) {
 		if (m->seg[i].obj == NULL)

@@ -18,7 +18,7 @@ BEGIN {
 	ok["engine/soft"] = types "base/ pmap/pmap.h vm/vm.h engine/engine.h engine/soft/"
 	ok["engine/kvm"] = types "base/ pmap/pmap.h vm/vm.h engine/engine.h engine/kvm/"
 	ok["vmm"] = core "base/ pmap/pmap.h vm/vm.h engine/engine.h vmm/machine_int.h " \
-	    "vmm/stat_list.h"
+	    "vmm/stat_list.h vmm/iommu.h"
 	ok["platform"] = core "base/ engine/engine.h platform/"
 	ok["libvmm"] = api core "base/ platform/platform.h libvmm/"
 	ok["loader"] = api "base/ loader/"

@@ -71,15 +71,6 @@ vmspace_pmap(struct vmspace *vms)
 	return NULL;
 }
 
-unsigned
-pmap_entries(struct pmap *pm, gpa_t gpa, pt_entry_t pte[4])
-{
-	(void)pm;
-	(void)gpa;
-	(void)pte;
-	return 0;
-}
-
 static int
 fake_object(uint64_t len, int fd, struct vm_object **objp)
 {
@@ -181,6 +172,39 @@ vm_map_remove(struct vmspace *vms, gpa_t gpa, uint64_t len)
 		return 0;
 	}
 	return -EINVAL;
+}
+
+/* Nothing is ever taken away here, so all is wired. */
+int
+vm_map_wire(struct vmspace *vms, gpa_t gpa, uint64_t len, vm_wired_fn *fn, void *arg)
+{
+	(void)vms;
+	(void)gpa;
+	(void)len;
+	(void)fn;
+	(void)arg;
+	return 0;
+}
+
+void
+vm_map_unwire(struct vmspace *vms, gpa_t gpa, uint64_t len)
+{
+	(void)vms;
+	(void)gpa;
+	(void)len;
+}
+
+int
+vmspace_pin(struct vmspace *vms)
+{
+	(void)vms;
+	return 0;
+}
+
+void
+vmspace_unpin(struct vmspace *vms)
+{
+	(void)vms;
 }
 
 static struct fake_entry *
