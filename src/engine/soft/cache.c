@@ -432,10 +432,14 @@ soft_jc_flush(struct soft_cpu *cpu, bool all)
 		uint32_t gen = __atomic_add_fetch(&cpu->jc_gen[u], 1,
 		    __ATOMIC_RELAXED);
 
-		/* Tags come round again: none of the last may be left. */
-		if ((gen & CODE_JC_GENS) == 0)
+		/* Tags come round again: none of the last may be left.  0 is
+		 * what a kick leaves. */
+		if ((gen & CODE_JC_GENS) == 0) {
 			for (unsigned i = 0; i < SOFT_JC_SIZE; i++)
 				cpu->jc[i].tag = 0;
+			__atomic_add_fetch(&cpu->jc_gen[u], 1,
+			    __ATOMIC_RELAXED);
+		}
 	}
 }
 

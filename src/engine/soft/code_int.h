@@ -119,12 +119,35 @@ code_image_of_flags(uint32_t f)
 	return (uint16_t)((f & 0xd5) << 8 | (f >> 11 & 1));
 }
 
+#define CODE_TAG_SHIFT 13 /* mode key below, generation above */
+
 /* Tag of jump-cache entries that are good now. */
 static inline uint32_t
 code_tag(const struct soft_cpu *cpu)
 {
 	return (__atomic_load_n(&cpu->jc_gen[cpu->cpl == 3],
-	    __ATOMIC_RELAXED) << 13) | cpu->mode_key;
+	    __ATOMIC_RELAXED) << CODE_TAG_SHIFT) | cpu->mode_key;
+}
+
+/* Generated code may look into the jump cache again.
+ * => false: there was a kick; leave it for soft_check_events() */
+static inline bool
+code_tags(struct soft_cpu *cpu)
+{
+	for (unsigned u = 0; u < 2; u++) {
+		uint32_t t = __atomic_load_n(&cpu->jc_gen[u],
+		    __ATOMIC_RELAXED) << CODE_TAG_SHIFT;
+
+		if (atomic_load_explicit(&cpu->jc_tag[u],
+		    memory_order_relaxed) != t)
+			atomic_store(&cpu->jc_tag[u], t);
+	}
+	if (atomic_load_explicit(&cpu->poll_ptr, memory_order_relaxed) !=
+	    &cpu->poll_ok)
+		atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
+	/* After these stores: a kick before them is seen here, one after them
+	 * by generated code. */
+	return atomic_load(&cpu->exit_request) == 0;
 }
 
 /* Index in the jump cache: the same computation as in xlate.c. */

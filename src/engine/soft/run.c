@@ -30,7 +30,8 @@ soft_kick(struct soft_cpu *cpu)
 	atomic_store(&cpu->exit_request, 1);
 	/* Polls load through it; the second page of nothing. */
 	atomic_store(&cpu->poll_ptr, (uint64_t *)4096);
-	atomic_store(&cpu->jc_tag, 0);
+	atomic_store(&cpu->jc_tag[0], 0);
+	atomic_store(&cpu->jc_tag[1], 0);
 }
 
 bool
@@ -158,15 +159,7 @@ run_code(struct soft_cpu *cpu)
 				return r;
 			continue;
 		}
-		if (atomic_load_explicit(&cpu->jc_tag, memory_order_relaxed) !=
-		    tag)
-			atomic_store(&cpu->jc_tag, tag);
-		if (atomic_load_explicit(&cpu->poll_ptr,
-		    memory_order_relaxed) != &cpu->poll_ok)
-			atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
-		/* After these stores: a kick before them is seen here, one
-		 * after them by generated code. */
-		if (atomic_load(&cpu->exit_request) != 0) {
+		if (!code_tags(cpu)) {
 			code_part(cpu);
 			return SOFT_OK;
 		}

@@ -115,7 +115,7 @@ struct soft_block;
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
 struct soft_jc_entry {
 	uint64_t va;  /* gva of the block, canonical */
-	uint32_t tag; /* valid while it equals cpu->jc_tag; never 0 */
+	uint32_t tag; /* code_tag() when it was made */
 	uint32_t off; /* of its entry, flags in state S, in code memory */
 };
 
@@ -141,11 +141,11 @@ struct soft_cpu {
 	uint64_t host_rsp;
 	uint64_t scratch[8]; /* stubs */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
-	/* Jump cache: tag of the current mode and generation; a kick makes it
-	 * 0, which no entry has. */
-	_Atomic uint32_t jc_tag; /* A: only to 0 */
-	uint32_t jc_gen[2];	 /* advance when all entries are stale: of
-				  * CPL < 3, and of CPL 3 */
+	/* Jump cache: the generations as they stand in tags, of CPL < 3 and of
+	 * CPL 3; code that looks an entry up adds the mode key of where it
+	 * goes.  A kick makes them 0, which is no generation. */
+	_Atomic uint32_t jc_tag[2]; /* A: only to 0 */
+	uint32_t jc_gen[2];	 /* advance when all entries are stale */
 	uint64_t code_base;	 /* of code memory, where it is executed */
 	void (*slow_fn)(void);	 /* enter.S: way out of generated code */
 	const void *link_site;	 /* exit to be patched once its target is there */

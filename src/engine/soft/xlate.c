@@ -283,6 +283,7 @@ xl_finish(struct xl *x)
 			if (!c->saved)
 				xl_emit_save(o);
 			xl_rip(x, o, EMIT_S0, c->delta);
+			x->key = c->key;
 			xl_lookup(x, o, &c->site);
 			break;
 		}

@@ -83,7 +83,7 @@ xl_push(struct xl *x)
 	return true;
 }
 
-static void
+void
 xl_top_check(struct xl *x, unsigned base)
 {
 	xl_clobber(x);
@@ -138,6 +138,8 @@ xl_stack(struct xl *x)
 	case ZYDIS_MNEMONIC_PUSHFQ:
 		xl_pushf(x);
 		return true;
+	case ZYDIS_MNEMONIC_POPFQ:
+		return xl_popf(x);
 	default:
 		return false;
 	}

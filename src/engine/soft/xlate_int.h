@@ -23,6 +23,7 @@ struct xl_cold {
 	struct code_site site;
 	const struct soft_insn *recipe; /* flags come from it, or NULL */
 	int64_t delta; /* FAR: target - page */
+	uint32_t key;  /* FAR: the mode there */
 	bool saved;    /* FAR: flags are saved already */
 };
 
@@ -37,7 +38,7 @@ struct xl {
 	struct soft_block *b;
 	struct soft_insn *in; /* the current one */
 	struct soft_insn *recipe; /* its flags, see xl_recipe() */
-	uint32_t key;
+	uint32_t key; /* mode of the current one: STAC, CLAC change it */
 	unsigned page_off; /* of the current instruction */
 	bool is64;
 	bool live, saved;  /* where the guest's flags are */
@@ -84,12 +85,14 @@ void xl_mem(struct xl *x);
 bool xl_stack(struct xl *x);
 bool xl_branch(struct xl *x);
 void xl_push_check(struct xl *x);
+void xl_top_check(struct xl *x, unsigned base);
 void xl_push_reg(struct xl *x, unsigned host);
 unsigned xl_value(struct xl *x, unsigned r);
 
 /* --- xlate_sys.c */
 
 bool xl_sys(struct xl *x);
+bool xl_popf(struct xl *x);
 void xl_pushf(struct xl *x);
 void xl_unlock(struct soft_insn *in);
 bool xl_xchg(struct xl *x);

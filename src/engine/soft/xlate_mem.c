@@ -226,7 +226,8 @@ xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
 {
 	uint32_t a, b;
 
-	(void)x;
+	unsigned user = (x->key & SOFT_KEY_CPL) == SOFT_KEY_CPL;
+
 	emit_n(o, "\x4d\x69\xf5", 3); /* imul r14, r13, mul */
 	emit_4(o, CODE_JC_MUL);
 	emit_n(o, "\x41\xc1\xee\x10", 4); /* shr r14d, 16 */
@@ -237,7 +238,9 @@ xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
 	emit_n(o, "\x0f\x85", 2);
 	a = o->pos;
 	emit_4(o, 0);
-	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag));
+	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) + 4 * (int32_t)user);
+	emit_n(o, "\x41\x81\xcf", 3); /* or r15d, key */
+	emit_4(o, x->key);
 	emit_gsb(o, false, 0x3b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
 	    (int32_t)offsetof(struct soft_jc_entry, tag));
 	emit_n(o, "\x0f\x85", 2);
@@ -280,7 +283,8 @@ xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
 	struct xl_cold *c;
 
 	xl_settle(x);
-	if (!far && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+	/* Links are between blocks of one mode. */
+	if (!far && x->key == x->b->key && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
 		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
 			xl_poll(x);
 		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
@@ -293,6 +297,7 @@ xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
 	}
 	c = xl_cold(x, XL_C_FAR, CODE_S_JUMP);
 	c->delta = target;
+	c->key = x->key;
 	c->saved = x->saved;
 	xl_jump(x, cc, c);
 }
