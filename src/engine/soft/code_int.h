@@ -13,6 +13,7 @@ enum code_why {
 	CODE_STEP,   /* the executor runs the instruction at cpu->rip */
 	CODE_FAULT,  /* cpu->exc */
 	CODE_EXIT,   /* cpu->exit */
+	CODE_EVENT,  /* look for events, then go on at cpu->rip */
 };
 
 enum code_site_kind {
@@ -20,7 +21,14 @@ enum code_site_kind {
 	CODE_S_EXEC,  /* instruction for the executor */
 	CODE_S_LINK,  /* direct exit to off; rel is the displacement */
 	CODE_S_JUMP,  /* exit to the address in the scratch register S0 */
+	CODE_S_FAST,  /* fast.c does it: n is enum code_fast, sp its length */
 	CODE_S_FPU,   /* load the guest's vector state, go on at rel */
+};
+
+/* System instructions that fast.c carries out. */
+enum code_fast {
+	CODE_F_SYSCALL, CODE_F_SYSRET, CODE_F_IRETQ, CODE_F_WRMSR,
+	CODE_F_RDMSR, CODE_F_CR3, CODE_F_INVLPG,
 };
 
 /* Follows a call of cpu->slow_fn in cold code; says what is wanted. */
@@ -69,6 +77,7 @@ struct code_out {
 	uint8_t *rw;	/* base of code memory, writable mapping */
 	uint32_t pos;	/* next free byte */
 	bool no_lock;	/* LOCK may be left out */
+	bool rdtscp;	/* the guest has RDTSCP */
 	struct code_fault fault[512];
 	unsigned nfault;
 };
@@ -103,6 +112,12 @@ void soft_code_slow(void);
 void soft_code_out(void);
 /* Called by soft_code_slow. => where to go on, or 0 to come back */
 uint64_t soft_slow(struct soft_cpu *cpu, const struct code_site *s,
+    uint64_t va);
+/* Where generated code goes on at cpu->rip: a host address, or 0 with
+ * cpu->out_why set. */
+uint64_t soft_goto(struct soft_cpu *cpu);
+/* fast.c, for CODE_S_FAST. => as soft_slow */
+uint64_t soft_fast(struct soft_cpu *cpu, const struct code_site *s,
     uint64_t va);
 void signal_init(void);
 void signal_thread(struct soft_cpu *cpu); /* this thread runs cpu (or NULL) */

@@ -65,6 +65,7 @@ soft_code_slow:
 	mov	%gs:CPU_GPR+0*8, %rax
 	mov	%gs:CPU_GPR+1*8, %rcx
 	mov	%gs:CPU_GPR+2*8, %rdx
+	mov	%gs:CPU_GPR+4*8, %r12
 	mov	%gs:CPU_GPR+6*8, %rsi
 	mov	%gs:CPU_GPR+7*8, %rdi
 	mov	%gs:CPU_GPR+8*8, %r8

@@ -254,6 +254,15 @@ event_deliver(struct soft_cpu *cpu, struct soft_event e, uint64_t rip)
 	int r;
 
 	cpu->tf_armed = false;
+	if (e.kind == SOFT_EV_FAULT || e.kind == SOFT_EV_NMI ||
+	    e.kind == SOFT_EV_INTR) {
+		struct soft_exc exc = { .vector = e.vector,
+			.has_error = e.has_error, .error = e.error,
+			.cr2 = e.cr2 };
+
+		if (soft_event_fast(cpu, &exc, e.kind == SOFT_EV_FAULT))
+			return SOFT_FLUSH;
+	}
 	for (;;) {
 		f = (struct event_frame){ .kind = e.kind, .vector = e.vector,
 			.has_error = e.has_error, .error = e.error,

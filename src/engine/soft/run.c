@@ -44,6 +44,26 @@ soft_unkick(struct soft_cpu *cpu)
 	return atomic_exchange(&cpu->exit_request, 0) != 0;
 }
 
+uint64_t
+soft_goto(struct soft_cpu *cpu)
+{
+	struct soft_jc_entry *e = &cpu->jc[code_jc_index(cpu->rip)];
+
+	if ((cpu->event_check && (cpu->rflags_sys & SOFT_FL_IF) != 0) ||
+	    (cpu->nmi_check && !cpu->nmi_blocked)) {
+		cpu->out_why = CODE_EVENT;
+		return 0;
+	}
+	if (e->va == cpu->rip && e->tag == (cpu->mode_key | atomic_load_explicit(
+	    &cpu->jc_tag[cpu->cpl == 3], memory_order_relaxed))) {
+		cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
+		cpu->lahf_image = code_image_of_flags(cpu->flags_saved);
+		return cpu->code_base + e->off;
+	}
+	cpu->out_why = CODE_LOOKUP;
+	return 0;
+}
+
 /* --- called from generated code ---------------------------------------- */
 
 uint64_t
@@ -84,6 +104,14 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 				soft_fpu_get(cpu);
 			return cpu->code_base + s->rel;
 		}
+		if (r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) &&
+		    cpu->pmap_seq == seq &&
+		    soft_event_fast(cpu, &cpu->exc, true)) {
+			cpu->st.exceptions++;
+			if (live)
+				soft_fpu_get(cpu);
+			return soft_goto(cpu);
+		}
 		cpu->out_why = r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) ?
 		    CODE_FAULT : r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
 		return 0;
@@ -102,6 +130,11 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 			cpu->out_why = CODE_STEP;
 		}
 		return 0;
+	case CODE_S_FAST:
+		va = soft_fast(cpu, s, va);
+		if (va != 0 && live)
+			soft_fpu_get(cpu);
+		return va;
 	case CODE_S_FPU:
 		soft_fpu_get(cpu);
 		return cpu->code_base + s->rel;
@@ -181,6 +214,8 @@ run_code(struct soft_cpu *cpu)
 			return run_step(cpu);
 		case CODE_FAULT:
 			return SOFT_FAULT;
+		case CODE_EVENT:
+			return SOFT_FLUSH;
 		default:
 			return SOFT_EXIT;
 		}

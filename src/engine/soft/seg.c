@@ -54,11 +54,10 @@ seg_read_upper(struct soft_cpu *cpu, uint16_t sel, uint8_t vector,
 	return SOFT_OK;
 }
 
-void
+SOFT_NO_VECTOR void
 seg_cache(const struct seg_desc *d, uint16_t sel, struct vmm_seg *s)
 {
-	memset(s, 0, sizeof(*s));
-	s->selector = sel;
+	*s = (struct vmm_seg){ .selector = sel };
 	s->base = (uint64_t)d->base_hi << 32 | (d->hi & 0xff000000u) |
 	    (d->hi & 0xff) << 16 | d->lo >> 16;
 	s->limit = (d->hi & 0xf0000u) | (d->lo & 0xffffu);
@@ -81,7 +80,7 @@ seg_accessed(struct soft_cpu *cpu, struct seg_desc *d)
 	return r;
 }
 
-void
+SOFT_NO_VECTOR void
 soft_set_seg(struct soft_cpu *cpu, unsigned seg, const struct vmm_seg *sp)
 {
 	cpu->seg[seg] = *sp;
@@ -89,11 +88,10 @@ soft_set_seg(struct soft_cpu *cpu, unsigned seg, const struct vmm_seg *sp)
 		cpu->seg_base[seg] = sp->base;
 }
 
-void
+SOFT_NO_VECTOR void
 seg_null_ss(struct vmm_seg *s, unsigned cpl)
 {
-	memset(s, 0, sizeof(*s));
-	s->selector = (uint16_t)cpl;
+	*s = (struct vmm_seg){ .selector = (uint16_t)cpl };
 	s->limit = 0xffffffff;
 	s->access = VMM_SEG_UNUSABLE | VMM_SEG_G | VMM_SEG_DB | cpl << 5 |
 	    VMM_SEG_P | VMM_SEG_S | 3;
@@ -206,7 +204,7 @@ seg_commit_cs(struct soft_cpu *cpu, struct vmm_seg *s, uint16_t sel,
 	soft_mode_update(cpu);
 }
 
-void
+SOFT_NO_VECTOR void
 seg_drop_privileged(struct soft_cpu *cpu)
 {
 	static const uint8_t segs[] = { VMM_SEG_ES, VMM_SEG_DS, VMM_SEG_FS,

@@ -29,6 +29,9 @@ enum soft_result {
 			 * look the next block up anew */
 };
 
+/* A function that runs while the guest's vector state may be live. */
+#define SOFT_NO_VECTOR __attribute__((target("general-regs-only")))
+
 /* --- TLB -------------------------------------------------------------- */
 
 #define SOFT_TLB_SHIFT 13
@@ -528,6 +531,14 @@ soft_step_needed(const struct soft_cpu *cpu)
  * => as soft_step(), the exception not yet delivered
  */
 int soft_step_one(struct soft_cpu *cpu);
+/*
+ * Delivers an exception or interrupt in long mode, if all it needs is as it
+ * mostly is: gate, code segment, a stack in one page that the TLB knows.  For
+ * general registers only; leaves everything as it is if it cannot.
+ * => delivered
+ */
+bool soft_event_fast(struct soft_cpu *cpu, const struct soft_exc *exc,
+    bool fault);
 /* INT n, INT3, INTO, ICEBP: delivery with rip after the instruction.
  * => SOFT_FLUSH, SOFT_FAULT, SOFT_EXIT */
 int soft_int(struct soft_cpu *cpu, uint8_t vector, uint64_t next_rip,
