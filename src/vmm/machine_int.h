@@ -68,6 +68,7 @@ struct vcpu {
 	struct lock_cond wake_cond;
 	_Atomic uint64_t wake_seq; /* A: advances with each wake-up call */
 	_Atomic bool asleep;	   /* A, set under w */
+	uint64_t poll_ns;	   /* vCPU thread: to watch before it sleeps */
 
 	struct vcpu_stats st; /* A */
 };

@@ -16,6 +16,7 @@
 	    "memory accesses handed to the program")                        \
 	X(halted_ns, "vcpu.halted_ns", "nanoseconds asleep in HLT")         \
 	X(wakeups, "vcpu.wakeups", "ends of a sleep")                       \
+	X(polls, "vcpu.polls", "HLTs that ended before the thread slept")   \
 	X(notifies, "vcpu.notifies", "interrupts announced by the platform") \
 	X(kicks, "vcpu.kicks", "kicks by the nested page tables")           \
 	X(nmis, "vcpu.nmis", "NMIs delivered")                              \

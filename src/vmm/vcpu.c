@@ -127,16 +127,42 @@ vcpu_wake(struct vcpu *v)
 	v->m->eng->vcpu_kick(v->ev);
 }
 
+/* A thread that sleeps takes tens of microseconds to come back: who was woken
+ * sooner than this watches for as long the next time. */
+#define VCPU_POLL_MIN 10000u
+#define VCPU_POLL_MAX 100000u
+
+static bool
+vcpu_poll(struct vcpu *v, uint64_t seq, uint64_t end)
+{
+	do {
+		for (unsigned i = 0; i < 50; i++) {
+			if (atomic_load_explicit(&v->wake_seq,
+			    memory_order_relaxed) != seq)
+				return true;
+			__builtin_ia32_pause();
+		}
+	} while (machine_now_ns() < end);
+	return false;
+}
+
 /* Sleeps until wake_seq differs from seq. => drops and retakes vcpu.lock */
 static void
 vcpu_sleep(struct vcpu *v, uint64_t seq) LOCK_REQUIRES(&v->lock)
 {
-	uint64_t start = machine_now_ns();
+	uint64_t start = machine_now_ns(), ns;
 
 	v->state = VCPU_SLEEPING;
 	lock_cond_broadcast(&v->state_cond);
 	lock_release(&v->lock);
 
+	if (v->poll_ns != 0 && vcpu_poll(v, seq, start + v->poll_ns)) {
+		machine_stat(v, polls);
+		lock_acquire(&v->lock);
+		v->state = VCPU_READY;
+		machine_stat_add(v, halted_ns, machine_now_ns() - start);
+		return;
+	}
 	lock_acquire(&v->wake_lock);
 	atomic_store(&v->asleep, true);
 	while (atomic_load(&v->wake_seq) == seq)
@@ -147,7 +173,10 @@ vcpu_sleep(struct vcpu *v, uint64_t seq) LOCK_REQUIRES(&v->lock)
 	lock_acquire(&v->lock);
 	v->state = VCPU_READY;
 	machine_stat(v, wakeups);
-	machine_stat_add(v, halted_ns, machine_now_ns() - start);
+	ns = machine_now_ns() - start;
+	machine_stat_add(v, halted_ns, ns);
+	v->poll_ns = ns > VCPU_POLL_MAX ? 0 :
+	    base_min(base_max(2 * v->poll_ns, VCPU_POLL_MIN), VCPU_POLL_MAX);
 }
 
 bool
