@@ -42,6 +42,9 @@ struct vmm_config {
 };
 #define VMM_CONFIG_NO_TRANSLATE 0x1 /* soft: one instruction at a time, in C */
 #define VMM_CONFIG_NO_CONTROL 0x2 /* no control socket, no nodes, no name */
+#define VMM_CONFIG_AD_EMULATED 0x4 /* nested tables without A/D bits of their
+				    * own: software bits, as for old walkers */
+#define VMM_CONFIG_NO_LARGE 0x8 /* nested tables of 4 KB pages only */
 
 /*
  * Creates machine `name` (1 to VMM_NAME_MAX bytes, no '/', no leading '.',

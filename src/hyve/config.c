@@ -21,6 +21,8 @@ static const struct config_def {
 	{ "memory.wired", CONFIG_BOOL, "false", false },
 	{ "memory.guest_in_core", CONFIG_BOOL, "false", false },
 	{ "memory.pmap", CONFIG_TEXT, "ept", false },
+	{ "memory.ad", CONFIG_TEXT, "hardware", false },
+	{ "memory.large", CONFIG_BOOL, "true", false },
 	{ "engine", CONFIG_TEXT, "auto", false },
 	{ "soft.translate", CONFIG_BOOL, "true", false },
 	{ "soft.cache", CONFIG_SIZE, NULL, false },

@@ -111,6 +111,10 @@ main_machine(struct run *r)
 	vc.ncpu = r->ncpu = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
 	if (!config_get_bool(r->cfg, "soft.translate"))
 		vc.flags |= VMM_CONFIG_NO_TRANSLATE;
+	if (strcmp(config_get(r->cfg, "memory.ad"), "emulated") == 0)
+		vc.flags |= VMM_CONFIG_AD_EMULATED;
+	if (!config_get_bool(r->cfg, "memory.large"))
+		vc.flags |= VMM_CONFIG_NO_LARGE;
 	if (vmm_create(name, &vc, &r->vmm) != 0)
 		return main_fail(vmm_errmsg(NULL));
 	log_info("%s", vmm_engine_reason(r->vmm));
@@ -130,12 +134,15 @@ static const char *
 main_check(const struct config *cfg)
 {
 	const char *com1 = config_get(cfg, "lpc.com1.path");
+	const char *ad = config_get(cfg, "memory.ad");
 
 	if (config_get(cfg, "name") == NULL)
 		return "the machine wants a name: hyve [options] --kernel "
 		       "FILE NAME";
 	if (config_get(cfg, "boot.kernel") == NULL)
 		return "nothing to boot: give --kernel FILE";
+	if (strcmp(ad, "hardware") != 0 && strcmp(ad, "emulated") != 0)
+		return "memory.ad: hardware or emulated are known";
 	if (strcmp(com1, "stdio") != 0 && strcmp(com1, "null") != 0)
 		return "lpc.com1.path: stdio or null are known";
 	return NULL;

@@ -104,6 +104,10 @@ api_create_machine(struct vmm *vmm, const struct vmm_config *cfg)
 	};
 	int error;
 
+	if ((cfg->flags & VMM_CONFIG_NO_LARGE) != 0)
+		mc.pmap_flags &= ~(PMAP_F_2M | PMAP_F_1G);
+	if ((cfg->flags & VMM_CONFIG_AD_EMULATED) != 0)
+		mc.pmap_flags |= PMAP_F_AD_EMUL;
 	error = api_parse_pmap(cfg->pmap, &vmm->pmap_type);
 	if (error != 0)
 		return error;
@@ -136,7 +140,8 @@ api_create_control(struct vmm *vmm)
 int
 vmm_create(const char *name, const struct vmm_config *cfg, struct vmm **vmmp)
 {
-	const uint32_t known = VMM_CONFIG_NO_TRANSLATE | VMM_CONFIG_NO_CONTROL;
+	const uint32_t known = VMM_CONFIG_NO_TRANSLATE |
+	    VMM_CONFIG_NO_CONTROL | VMM_CONFIG_AD_EMULATED | VMM_CONFIG_NO_LARGE;
 	struct vmm *vmm;
 	int error;
 

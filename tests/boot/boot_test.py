@@ -203,6 +203,28 @@ def case_linux_clocks(arg):
             check(bad not in text, "%s: \"%s\"" % (options, bad))
 
 
+def linux_tables(arg, pmap):
+    """Every form of nested page tables; the default one is run by all others."""
+    for ad in ("hardware", "emulated"):
+        for large in ("on", "off"):
+            if arg.sanitized and (ad, large) != ("emulated", "on"):
+                continue
+            text = linux(arg, "stress 1 && pattern 64 1 2; echo CODE $?", "-c", "2", "-m", "256M",
+                         "-o", "memory.pmap=" + pmap, "-o", "memory.ad=" + ad,
+                         "-o", "memory.large=" + large)
+            for want in ("^stress: OK", "^pattern: OK"):
+                check(re.search(want, text, re.M),
+                      "%s, A/D %s, large %s: no %s" % (pmap, ad, large, want))
+
+
+def case_linux_ept(arg):
+    linux_tables(arg, "ept")
+
+
+def case_linux_x86(arg):
+    linux_tables(arg, "x86")
+
+
 def case_linux_clock(arg):
     """With two busy processes on each core the guest boots without a complaint about its
     clocks, and tells the right time and the right length of a second."""
