@@ -43,9 +43,9 @@ uint64_t host_dmap_used(void);
 /* Gives pages back to the host; they read as zeros again. */
 int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
 
-/* Asks for 2 MB host pages behind a 2 MB multiple that is in use throughout;
- * contents stay.  A hint. */
-void host_dmap_collapse(uint64_t hpa, uint64_t len);
+/* Puts one 2 MB host page behind 2 MB of the direct map; contents stay, what was
+ * not in use is zeros. => 0, or -errno: all is as it was */
+int host_dmap_collapse(uint64_t hpa, uint64_t len);
 
 /* Whether core dumps of the process contain the range; by default they do. */
 void host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore);

@@ -22,6 +22,9 @@
 #define HOST_2M (2ul << 20)
 #define HOST_PAGE 4096ul
 #define HOST_IOV 64
+#ifndef MADV_COLLAPSE /* Linux 6.1; older C libraries do not name it */
+#define MADV_COLLAPSE 25
+#endif
 
 char *host_dmap_base;
 
@@ -231,19 +234,20 @@ host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore)
 	    incore ? MADV_DODUMP : MADV_DONTDUMP);
 }
 
-void
+int
 host_dmap_collapse(uint64_t hpa, uint64_t len)
 {
 	void *p = PHYS_TO_DMAP(hpa);
+	int error = 0;
 
+	if (madvise(p, len, MADV_HUGEPAGE) != 0)
+		return -errno;
+	if (madvise(p, len, MADV_COLLAPSE) != 0)
+		error = -errno;
 	/* the range stays marked against huge pages: once it is sparse again,
 	 * a touch must cost 4 KB */
-	if (madvise(p, len, MADV_HUGEPAGE) != 0)
-		return;
-#ifdef MADV_COLLAPSE
-	(void)madvise(p, len, MADV_COLLAPSE);
-#endif
 	(void)madvise(p, len, MADV_NOHUGEPAGE);
+	return error;
 }
 
 int

@@ -223,6 +223,7 @@ struct vm_stats {
 	uint64_t faults_zero, faults_swap, faults_file, faults_cow;
 	uint64_t faults_ad, faults_prot, faults_fail;
 	uint64_t promotions, demotions, invalidations, kicks;
+	uint64_t collapses, collapse_fails; /* 2 MB host pages asked for */
 	uint64_t pt_pages; /* page-table pages of the pmap */
 	uint64_t pageouts, pageins, refaults, swap_errors;
 };

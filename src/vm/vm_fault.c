@@ -104,6 +104,29 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	return 0;
 }
 
+/* The host's pages follow: early where memory has no limit, else when the
+ * guest's mapping is large already. */
+static void
+vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
+    bool large) LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_chunk *c = vm_page_chunk(p);
+
+	if (c->huge || !vm_object_pageable(o) ||
+	    (!large && o->kind != VM_OBJECT_ANON) ||
+	    (vms->cfg.pmap_flags & PMAP_F_2M) == 0 ||
+	    (!large && (c->nresident != VM_HUGE_AT ||
+			   atomic_load(&vms->limit) != 0)))
+		return;
+	if ((c->first + VM_CHUNK) * VMM_PAGE_SIZE > o->len)
+		return;
+	if (host_dmap_collapse(vm_page_hpa(o, c->first), VM_2M) == 0) {
+		c->huge = true;
+		vms->st.collapses++;
+	} else
+		vms->st.collapse_fails++;
+}
+
 int
 vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
     struct vm_object **objp, struct vm_page **pagep)
@@ -132,10 +155,7 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
 		    &large);
 		if (error != 0)
 			goto out;
-		/* the host's pages follow; a larger leaf has had them before */
-		if (large == VM_2M && vm_object_pageable(o))
-			host_dmap_collapse(base_rounddown(vm_page_hpa(o, pi), VM_2M),
-			    VM_2M);
+		vm_fault_huge(vms, o, vm_object_page(o, pi), large != 0);
 	}
 	p = vm_object_page(o, pi);
 	/* what this fault brings in must not be what it pages out */

@@ -11,6 +11,10 @@
 
 #define VM_MAXGPA (1ul << 47)
 #define VM_2M (2ul << 20)
+/* Pages in use of an aligned 2 MB at which the host is asked for one page behind
+ * it: what it then zeroes for nothing costs less than the host's faults for the
+ * other pages would. */
+#define VM_HUGE_AT 64u
 #define VM_CHUNK 512u /* pages of state that are allocated together */
 #define VM_NIL (~0u)  /* no page, no slot */
 
@@ -45,6 +49,8 @@ struct vm_chunk {
 	struct vm_object *obj; /* C */
 	uint32_t first;	       /* C: pindex of page[0] */
 	uint8_t mark[VM_NMARK]; /* F: of all its pages, or more */
+	uint16_t nresident;	/* F */
+	bool huge;		/* F: one host page lies behind all of it */
 	struct vm_page page[VM_CHUNK];
 };
 

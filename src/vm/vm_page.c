@@ -85,10 +85,33 @@ vm_page_count(struct vm_object *obj, enum vm_page_state state, int64_t d)
 	}
 }
 
+/* A page of a chunk leaves.  So must what the host filled in around it, or it
+ * would be memory that nobody counts. */
+static void
+vm_page_split(struct vm_object *obj, struct vm_chunk *c)
+{
+	unsigned n;
+
+	c->huge = false;
+	for (unsigned i = 0; i < VM_CHUNK; i += n + 1) {
+		for (n = 0; i + n < VM_CHUNK &&
+		    (c->page[i + n].state == VM_PAGE_NONE ||
+			c->page[i + n].state == VM_PAGE_ZERO); n++)
+			;
+		if (n != 0)
+			vm_page_give_back(vm_page_hpa(obj, c->first + i),
+			    (uint64_t)n * VMM_PAGE_SIZE);
+	}
+}
+
 void
 vm_page_set_state(struct vm_object *obj, struct vm_page *p,
     enum vm_page_state state)
 {
+	struct vm_chunk *c = vm_page_chunk(p);
+
+	c->nresident = (uint16_t)(c->nresident + (state == VM_PAGE_RESIDENT) -
+	    (p->state == VM_PAGE_RESIDENT));
 	vm_page_count(obj, p->state, -1);
 	vm_page_count(obj, state, 1);
 	p->state = (uint8_t)state;
@@ -100,6 +123,8 @@ vm_page_set_state(struct vm_object *obj, struct vm_page *p,
 		p->slot = VM_NIL;
 		p->flags = 0;
 	}
+	if (state != VM_PAGE_RESIDENT && c->huge)
+		vm_page_split(obj, c);
 }
 
 void

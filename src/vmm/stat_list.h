@@ -63,6 +63,8 @@
 	X(faults_fail, "vm.faults.fail", "faults refused")                  \
 	X(promotions, "pmap.promotions", "promotions to a large mapping")   \
 	X(demotions, "pmap.demotions", "demotions of a large mapping")      \
+	X(collapses, "vm.hugepages", "2 MB pages got from the host")        \
+	X(collapse_fails, "vm.hugepages.fails", "2 MB pages not got")       \
 	X(invalidations, "pmap.invalidations", "invalidations")             \
 	X(kicks, "pmap.kicks", "vCPUs kicked by invalidations")             \
 	X(pt_pages, "pmap.pt_pages", "pages of nested page tables")
