@@ -40,6 +40,8 @@
 #define CACHE_BLOCKS (1u << 18)
 #define CACHE_FAULTS (1u << 22)
 #define CACHE_GPA_BITS SOFT_CODE_GPA_BITS
+#define CACHE_IDLE 5u	  /* seconds */
+#define CACHE_IDLE_BYTES (2u << 20) /* of code: not worth giving back */
 #define CACHE_KILLS 16u	  /* blocks of a page that died, until it is suspect */
 #define CACHE_WRITES 64u  /* to a code page before its blocks are dropped */
 
@@ -73,6 +75,8 @@ struct cache {
 	_Atomic uint64_t *bitmap; /* pages with code */
 	uint64_t gen;		  /* advances at a full flush */
 	_Atomic uint32_t flushing;
+	_Atomic uint64_t idle_next; /* TSC of the next look */
+	uint64_t idle_used, idle_since;
 	FILE *perf;
 };
 
@@ -240,9 +244,23 @@ code_part(struct soft_cpu *cpu)
 	atomic_store_explicit(&cpu->in_code, 0, memory_order_release);
 }
 
+/* Memory that will be filled anew goes back to the host. */
+static void
+cache_give_back(struct cache *c)
+{
+	uint64_t len = base_roundup((uint64_t)c->out.pos, 4096ul);
+
+	(void)madvise(c->rw, len, MADV_REMOVE);
+	(void)madvise(c->block, CACHE_BLOCKS * sizeof(*c->block),
+	    MADV_DONTNEED);
+	(void)madvise(c->fault, CACHE_FAULTS * sizeof(*c->fault),
+	    MADV_DONTNEED);
+}
+
 /* Drops everything. The caller is out of generated code. */
 static void
-cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
+cache_flush(struct soft_cpu *cpu, struct cache *c,
+    bool give_back) LOCK_NO_ANALYSIS
 {
 	struct soft_vm *vm = cpu->vm;
 
@@ -268,6 +286,10 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 	for (unsigned i = 0; i < CACHE_PHASH; i++)
 		for (struct cache_page *p = c->page[i]; p != NULL; p = p->next)
 			p->blocks = p->cross = NULL;
+	/* The signal handler of another thread looks into these only while
+	 * that is in generated code. */
+	if (give_back)
+		cache_give_back(c);
 	c->nblock = 0;
 	c->nfault = 0;
 	c->out.pos = 64;
@@ -277,6 +299,55 @@ cache_flush(struct soft_cpu *cpu, struct cache *c) LOCK_NO_ANALYSIS
 			soft_jc_flush(vm->cpu[i], true);
 	cpu->st.cache_flushes++;
 	atomic_store(&c->flushing, 0);
+}
+
+/*
+ * Called whenever a vCPU begins to run.  A VM that has used next to no CPU
+ * time for a while gives up its translations: what it needs to stay idle is
+ * soon there again, and all that booting and working took is free.
+ */
+void
+soft_cache_idle(struct soft_cpu *cpu)
+{
+	struct soft_vm *vm = cpu->vm;
+	struct cache *c = vm->cache;
+	uint64_t now = __builtin_ia32_rdtsc(), used, was;
+	uint64_t next = atomic_load_explicit(&c->idle_next,
+	    memory_order_relaxed);
+	struct timespec ts;
+
+	if (__builtin_expect(now < next, 1) ||
+	    !atomic_compare_exchange_strong(&c->idle_next, &next,
+	    now + vm->tsc_hz))
+		return;
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	used = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+	lock_acquire(&c->lock);
+	was = c->idle_used;
+	c->idle_used = used;
+	/* Less than 3 % of a CPU since the last look, a second ago or more. */
+	if (used - was > 30000000u)
+		c->idle_since = now;
+	if (now - c->idle_since >= CACHE_IDLE * vm->tsc_hz &&
+	    c->out.pos > CACHE_IDLE_BYTES)
+		cache_flush(cpu, c, true);
+	lock_release(&c->lock);
+}
+
+unsigned
+soft_cache_stats(struct soft_vm *vm, struct engine_stat *st, unsigned n)
+{
+	struct cache *c = vm->cache;
+	const struct engine_stat all[] = {
+		{ "soft.code_bytes", c->out.pos },
+		{ "soft.block_bytes", atomic_load(&c->nblock) *
+		    sizeof(*c->block) + c->nfault * sizeof(*c->fault) },
+		{ "soft.vcpu_bytes", vm->ncpu * sizeof(struct soft_cpu) },
+	};
+
+	for (unsigned i = 0; i < n && i < BASE_ARRAY_LEN(all); i++)
+		st[i] = all[i];
+	return BASE_ARRAY_LEN(all);
 }
 
 /* --- code pages -------------------------------------------------------- */
@@ -638,7 +709,7 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 		if (c->out.pos + CODE_ROOM > c->size ||
 		    atomic_load(&c->nblock) == CACHE_BLOCKS ||
 		    c->nfault + 512 > CACHE_FAULTS) {
-			cache_flush(cpu, c);
+			cache_flush(cpu, c, false);
 			lock_release(&c->lock);
 			return SOFT_SLOW;
 		}

@@ -239,6 +239,7 @@ soft_run(struct soft_cpu *cpu, struct vmm_exit *exit)
 	(void)exit;
 	run_gs(cpu);
 	signal_thread(cpu);
+	soft_cache_idle(cpu);
 	soft_enter(cpu);
 	soft_kick(cpu);
 	r = soft_check_events(cpu);

@@ -303,6 +303,11 @@ soft_stats(struct engine_vm *evm, struct engine_vcpu *vcpu,
 				st[i].value += soft_stat_of(vm->cpu[c],
 				    soft_stat[i].off);
 	}
+	if (vcpu == NULL)
+		return (unsigned)BASE_ARRAY_LEN(soft_stat) +
+		    soft_cache_stats(vm, st + base_min(n,
+		    (unsigned)BASE_ARRAY_LEN(soft_stat)),
+		    n - base_min(n, (unsigned)BASE_ARRAY_LEN(soft_stat)));
 	return BASE_ARRAY_LEN(soft_stat);
 }
 

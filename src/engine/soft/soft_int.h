@@ -708,6 +708,11 @@ bool soft_cache_has_code(const struct soft_vm *vm, gpa_t gpa);
 /* This vCPU's links by virtual address are stale (TLB flushed): those of user
  * code, and of the kernel's too if all. */
 void soft_jc_flush(struct soft_cpu *cpu, bool all);
+/* A vCPU begins to run, outside the guest: gives memory back. */
+void soft_cache_idle(struct soft_cpu *cpu);
+/* => how many there are */
+unsigned soft_cache_stats(struct soft_vm *vm, struct engine_stat *st,
+    unsigned n);
 int soft_run(struct soft_cpu *cpu, struct vmm_exit *exit);
 /* From any thread: the vCPU leaves translated code soon. */
 void soft_kick(struct soft_cpu *cpu);
