@@ -333,6 +333,29 @@ def case_linux_memory(arg):
     check(190 <= after - before <= 260, "200 MB written cost %d MB" % (after - before))
 
 
+def case_linux_newcode(arg):
+    """Code without end: 6 MB of code cache serve; an idle guest gives the rest back."""
+    run = ("echo START; newcode %d 8 && newcode 4 4; echo AFTER; sleep 8; echo IDLE; sleep 1" %
+           (8 if arg.sanitized else 48))
+    h = Hyve(arg, "-o", "soft.cache=6M", "--kernel", vmlinuz(arg), "--initrd", arg.initrd,
+             "--append", 'console=ttyS0 HYVE_RUN="%s"' % run)
+    try:
+        h.wait_for("^START")
+        time.sleep(0.3)
+        before = rss(h.proc.pid)
+        h.wait_for("^AFTER")
+        after = rss(h.proc.pid)
+        h.wait_for("^IDLE")
+        idle = rss(h.proc.pid)
+        h.end(POWEROFF)
+    finally:
+        h.kill()
+    print("resident: %d MB, %d MB after new code, %d MB when idle" % (before, after, idle))
+    check(len(re.findall("^newcode: OK", h.text, re.M)) == 2, "newcode failed")
+    check(after - before < (200 if arg.sanitized else 40), "new code cost %d MB" % (after - before))
+    check(arg.sanitized or idle < after, "nothing was given back")
+
+
 # --- the small kernel ------------------------------------------------------
 
 PAYLOAD_RAM = {
