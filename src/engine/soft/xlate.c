@@ -33,7 +33,7 @@ xl_vec_ok(const struct xl *x)
 	return !in->avx || (x->key & (SOFT_KEY_NOAVX | SOFT_KEY_NOSSE)) == 0;
 }
 
-static void
+void
 xl_need_fpu(struct xl *x)
 {
 	struct code_out *o = x->o;
@@ -316,6 +316,8 @@ xl_insn(struct xl *x)
 		return xl_branch(x);
 	case SOFT_C_SYS:
 		return xl_sys(x);
+	case SOFT_C_FPUMEM:
+		return xl_xsave(x);
 	default:
 		return false;
 	}

@@ -53,6 +53,10 @@ struct xl {
 	struct soft_insn ins[XL_INSNS];
 };
 
+/* --- xlate.c */
+
+void xl_need_fpu(struct xl *x);
+
 /* --- xlate_mem.c */
 
 void xl_emit_save(struct code_out *o);
@@ -93,6 +97,7 @@ unsigned xl_value(struct xl *x, unsigned r);
 
 bool xl_sys(struct xl *x);
 bool xl_popf(struct xl *x);
+bool xl_xsave(struct xl *x);
 void xl_pushf(struct xl *x);
 void xl_unlock(struct soft_insn *in);
 bool xl_xchg(struct xl *x);

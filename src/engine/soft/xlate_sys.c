@@ -54,6 +54,7 @@ xl_xchg(struct xl *x)
 
 #define XL_Z 4u	/* condition codes */
 #define XL_NZ 5u
+#define XL_A 7u
 #define XL_CPL(x) (((x)->key & SOFT_KEY_CPL) >> 3)
 
 /* op dword gs:[off], imm32 (op: the reg field of opcode 81). Clobbers flags. */
@@ -258,6 +259,115 @@ xl_rdtsc(struct xl *x, bool aux)
 	return true;
 }
 
+/* MOV from a segment register to a general one */
+static bool
+xl_mov_seg(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	ZydisRegister b = in->op[1].reg.value;
+	int r;
+
+	if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    in->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    b < ZYDIS_REGISTER_ES || b > ZYDIS_REGISTER_GS ||
+	    in->op[0].size < 32)
+		return false;
+	r = soft_gpr_number(in->op[0].reg.value);
+	if (r < 0)
+		return false;
+	xl_written(x, 1u << r);
+	emit_n(x->o, "\x65\x44\x0f\xb7\x2c\x25", 6); /* movzx r13d, gs:sel */
+	emit_4(x->o, (uint32_t)(EMIT_CPU(seg) + (int32_t)((b -
+	    ZYDIS_REGISTER_ES) * sizeof(struct vmm_seg) +
+	    offsetof(struct vmm_seg, selector))));
+	xl_result(x, (unsigned)r, EMIT_S0);
+	return true;
+}
+
+/*
+ * XSAVE, XSAVEOPT and XRSTOR by the host's own, where the whole area lies in
+ * one page and only x87, SSE and AVX are asked for.  What the host would take
+ * and the guest's processor does not (the compacted form) is tested for; all
+ * other faults are the host's, and the executor then raises them.  XSAVEOPT
+ * becomes XSAVE: the host remembers by host address what it has restored.
+ */
+#define XL_XSAVE_AREA 832u
+
+bool
+xl_xsave(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	struct code_out *o = x->o;
+	bool w = in->opsize == 8, save = true;
+	uint32_t skip;
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_XSAVE64:
+	case ZYDIS_MNEMONIC_XSAVEOPT64:
+		w = true;
+		__attribute__((fallthrough));
+	case ZYDIS_MNEMONIC_XSAVE:
+	case ZYDIS_MNEMONIC_XSAVEOPT:
+		break;
+	case ZYDIS_MNEMONIC_XRSTOR64:
+		w = true;
+		__attribute__((fallthrough));
+	case ZYDIS_MNEMONIC_XRSTOR:
+		save = false;
+		break;
+	default:
+		return false;
+	}
+	/* With AVX usable XCR0 is 7. */
+	if (!x->is64 || in->memop < 0 || !xl_ea_ok(x) ||
+	    (x->key & (SOFT_KEY_NM | SOFT_KEY_NOSSE | SOFT_KEY_NOAVX)) != 0)
+		return false;
+	xl_need_fpu(x);
+	xl_save(x);
+	x->live = false;
+	emit_n(o, "\xa9", 1); /* test eax, ~7 */
+	emit_4(o, ~7u);
+	xl_exec_cc(x, XL_NZ);
+	emit_rr(o, false, 0x85, 2, 2);
+	xl_exec_cc(x, XL_NZ);
+	xl_ea(x, EMIT_S0);
+	if (in->mem_seg >= VMM_SEG_FS)
+		emit_gs(o, true, 0x03, EMIT_S0, EMIT_CPU(seg_base) +
+		    8 * in->mem_seg);
+	emit_mov(o, false, EMIT_S1, EMIT_S0);
+	emit_n(o, "\x41\x81\xe6", 3); /* and r14d, imm */
+	emit_4(o, (uint32_t)VMM_PAGE_MASK);
+	emit_n(o, "\x41\x81\xfe", 3); /* cmp r14d, imm */
+	emit_4(o, (uint32_t)VMM_PAGE_SIZE - XL_XSAVE_AREA);
+	xl_exec_cc(x, XL_A);
+	xl_check(x, 64, save);
+	x->cold[x->ncold - 1].site.n |= CODE_SITE_VEC;
+	if (!save) {
+		/* test dword [r13 + 512], ~7; then the other half and XCOMP_BV */
+		emit_n(o, "\x41\xf7\x85\x00\x02\x00\x00\xf8\xff\xff\xff", 11);
+		xl_exec_cc(x, XL_NZ);
+		emit_n(o, "\x41\x83\xbd\x04\x02\x00\x00\x00", 8);
+		xl_exec_cc(x, XL_NZ);
+		emit_n(o, "\x49\x83\xbd\x08\x02\x00\x00\x00", 8);
+		xl_exec_cc(x, XL_NZ);
+	}
+	xl_fault(x, false);
+	emit_1(o, w ? 0x49 : 0x41);
+	emit_n(o, save ? "\x0f\xae\x65\x00" : "\x0f\xae\x6d\x00", 4);
+	if (!save)
+		return true;
+	/* A pointer into translated code is not for the guest: see fpu.c. */
+	emit_n(o, "\xa8\x01\x74\x00", 4); /* test al, 1; jz */
+	skip = o->pos;
+	emit_rm(o, true, 0x8b, EMIT_S1, EMIT_S0, -1, 1, 8);
+	emit_gs(o, true, 0x2b, EMIT_S1, EMIT_CPU(code_base));
+	emit_n(o, "\x49\xc1\xee\x20\x75\x08", 6); /* shr r14, 32; jnz */
+	emit_rm(o, true, 0x89, EMIT_S1, EMIT_S0, -1, 1, 8);
+	emit_rm(o, true, 0x89, EMIT_S1, EMIT_S0, -1, 1, 16);
+	o->rw[skip - 1] = (uint8_t)(o->pos - skip);
+	return true;
+}
+
 /* The mode key of supervisor code with this mmu index. */
 static void
 xl_set_mmu(struct xl *x, enum soft_mmuidx idx)
@@ -408,8 +518,6 @@ xl_privileged(struct xl *x)
 		return xl_ac(x, true);
 	case ZYDIS_MNEMONIC_CLAC:
 		return xl_ac(x, false);
-	case ZYDIS_MNEMONIC_MOV:
-		return xl_mov_cr(x);
 	case ZYDIS_MNEMONIC_INVLPG:
 		return xl_invlpg(x);
 	case ZYDIS_MNEMONIC_WRMSR:
@@ -445,6 +553,10 @@ xl_sys(struct xl *x)
 	switch (x->in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_SYSCALL:
 		return xl_fast(x, CODE_F_SYSCALL, true);
+	case ZYDIS_MNEMONIC_MOV:
+		if (xl_mov_seg(x))
+			return true;
+		return XL_CPL(x) == 0 && xl_mov_cr(x);
 	case ZYDIS_MNEMONIC_RDTSC:
 		return xl_rdtsc(x, false);
 	case ZYDIS_MNEMONIC_RDTSCP:
