@@ -151,6 +151,14 @@ int vmm_gpa_read(struct vmm *vmm, gpa_t gpa, void *buf, uint64_t len,
     uint64_t *donep);
 int vmm_gpa_write(struct vmm *vmm, gpa_t gpa, const void *buf, uint64_t len,
     uint64_t *donep);
+/*
+ * The guest needs nothing of [gpa, gpa+len) any more, as a balloon or free page
+ * reporting says: the host has it back on return, and the guest reads zeros when
+ * it touches it again.  Held and wired pages stay as they are. [creator]
+ * => -EINVAL: empty, not of whole pages; -EFAULT: not within one writable map of
+ *    sysmem; -ENOMEM: nothing was given back
+ */
+int vmm_mem_discard(struct vmm *vmm, gpa_t gpa, uint64_t len);
 /* The nested table entries that translate gpa, from the top, up to four; the
  * last is a leaf or not valid.  A look without stopping anything. */
 int vmm_get_gpa_pmap(struct vmm *vmm, gpa_t gpa, uint64_t pte[4],

@@ -283,6 +283,14 @@ vmm_gpa_write(struct vmm *vmm, gpa_t gpa, const void *buf, uint64_t len,
 }
 
 int
+vmm_mem_discard(struct vmm *vmm, gpa_t gpa, uint64_t len)
+{
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(memseg_discard(vmm->m, gpa, len), "guest memory");
+}
+
+int
 vmm_get_gpa_pmap(struct vmm *vmm, gpa_t gpa, uint64_t pte[4],
     unsigned *countp)
 {

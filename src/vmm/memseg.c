@@ -258,6 +258,17 @@ memseg_getnext(struct machine *m, gpa_t gpa, struct vmm_memmap *out)
 	return best != NULL ? 0 : -ENOENT;
 }
 
+int
+memseg_discard(struct machine *m, gpa_t gpa, uint64_t len)
+{
+	int error = len == 0 ? -EINVAL : vm_map_discard(m->vms, gpa, len);
+
+	/* code translated from what is zeros now */
+	if (error == 0)
+		m->eng->gpa_written(m->evm, gpa, len);
+	return error;
+}
+
 unsigned
 memseg_entries(struct machine *m, gpa_t gpa, uint64_t pte[4])
 {

@@ -34,6 +34,9 @@ int memseg_mmap(struct machine *m, gpa_t gpa, int segid, uint64_t segoff,
 int memseg_munmap(struct machine *m, gpa_t gpa, uint64_t len);
 int memseg_getnext(struct machine *m, gpa_t gpa, struct vmm_memmap *map);
 
+/* Gives back what the guest does not need; from any thread, also while vCPUs run.
+ * => 0, -EINVAL, -EFAULT, -ENOMEM */
+int memseg_discard(struct machine *m, gpa_t gpa, uint64_t len);
 /* The nested table entries that translate gpa, from the root, up to four.
  * => how many; racy by design */
 unsigned memseg_entries(struct machine *m, gpa_t gpa, uint64_t pte[4]);

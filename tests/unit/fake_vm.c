@@ -174,6 +174,15 @@ vm_map_remove(struct vmspace *vms, gpa_t gpa, uint64_t len)
 	return -EINVAL;
 }
 
+int
+vm_map_discard(struct vmspace *vms, gpa_t gpa, uint64_t len)
+{
+	(void)vms;
+	(void)gpa;
+	(void)len;
+	return 0;
+}
+
 /* Nothing is ever taken away here, so all is wired. */
 int
 vm_map_wire(struct vmspace *vms, gpa_t gpa, uint64_t len, vm_wired_fn *fn, void *arg)
