@@ -34,6 +34,10 @@
 
 #include "engine/soft/code_int.h"
 
+/* Called with the guest's vector state live: no vector register in these, not
+ * even for an initializer. */
+#define CACHE_NO_VECTOR __attribute__((target("general-regs-only")))
+
 #define CACHE_BYTES (64ul << 20)
 #define CACHE_HASH (1u << 17)
 #define CACHE_PHASH (1u << 13)
@@ -144,6 +148,7 @@ soft_cache_create(struct soft_vm *vm)
 	}
 	c->out.rw = c->rw;
 	c->out.pos = 64;
+	xlate_stubs(&c->out);
 	c->perf = cache_perf_open(vm->cfg.perf_map);
 	signal_init();
 	return 0;
@@ -209,10 +214,6 @@ soft_xlate_fini(struct soft_cpu *cpu)
 
 /* --- in and out -------------------------------------------------------- */
 
-/* Called with the guest's vector state live: no vector register in these, not
- * even for an initializer. */
-#define CACHE_NO_VECTOR __attribute__((target("general-regs-only")))
-
 static void
 cache_nap(void)
 {
@@ -246,7 +247,7 @@ code_part(struct soft_cpu *cpu)
 
 /* Memory that will be filled anew goes back to the host. */
 static void
-cache_give_back(struct cache *c)
+cache_give_back(struct soft_vm *vm, struct cache *c)
 {
 	uint64_t len = base_roundup((uint64_t)c->out.pos, 4096ul);
 
@@ -255,6 +256,14 @@ cache_give_back(struct cache *c)
 	    MADV_DONTNEED);
 	(void)madvise(c->fault, CACHE_FAULTS * sizeof(*c->fault),
 	    MADV_DONTNEED);
+	for (unsigned i = 0; i < vm->ncpu; i++) {
+		uint8_t *from = (void *)base_roundup((uintptr_t)
+		    (vm->cpu[i] != NULL ? vm->cpu[i]->slot : NULL), 4096ul);
+
+		if (from != NULL)
+			(void)madvise(from, sizeof(vm->cpu[i]->slot) - 4096,
+			    MADV_DONTNEED);
+	}
 }
 
 /* Drops everything. The caller is out of generated code. */
@@ -289,10 +298,11 @@ cache_flush(struct soft_cpu *cpu, struct cache *c,
 	/* The signal handler of another thread looks into these only while
 	 * that is in generated code. */
 	if (give_back)
-		cache_give_back(c);
+		cache_give_back(vm, c);
 	c->nblock = 0;
 	c->nfault = 0;
 	c->out.pos = 64;
+	xlate_stubs(&c->out);
 	c->gen++;
 	for (unsigned i = 0; i < vm->ncpu; i++)
 		if (vm->cpu[i] != NULL)
@@ -388,6 +398,21 @@ cache_patch(struct cache *c, uint32_t pos, const void *bytes, unsigned n)
 	memcpy((uint8_t *)&v + (pos & 7), bytes, n);
 	__atomic_store_n((uint64_t *)(void *)(c->rw + at), v,
 	    __ATOMIC_SEQ_CST);
+}
+
+CACHE_NO_VECTOR void
+code_patch(struct soft_cpu *cpu, uint32_t pos, const uint8_t *bytes, unsigned n)
+{
+	struct cache *c = cpu->vm->cache;
+	uint8_t *at = c->rw + (pos & ~7u);
+	uint64_t v = *(uint64_t *)(void *)at;
+
+	for (unsigned i = 0; i < n; i++) {
+		unsigned shift = ((pos & 7) + i) * 8;
+
+		v = (v & ~(0xfful << shift)) | (uint64_t)bytes[i] << shift;
+	}
+	__atomic_store_n((uint64_t *)(void *)at, v, __ATOMIC_SEQ_CST);
 }
 
 static void
@@ -558,7 +583,7 @@ cache_link(struct soft_cpu *cpu, struct cache *c, struct soft_block *b)
 		return;
 	from = cache_find_pos(c, s->rel);
 	if (from == NULL || b->gpa2 != 0 || from->gpa2 != 0 ||
-	    from->key != b->key ||
+	    ((from->key ^ b->key) & ~CODE_KEY_PLAIN) != 0 ||
 	    ((from->gpa ^ b->gpa) & ~VMM_PAGE_MASK) != 0 ||
 	    s->off != (b->gpa & VMM_PAGE_MASK))
 		return;
@@ -566,7 +591,7 @@ cache_link(struct soft_cpu *cpu, struct cache *c, struct soft_block *b)
 	if ((s->rel == from->entry_s + 1 || s->rel == from->entry_e + 1) &&
 	    !from->dead)
 		return;
-	cache_patch_rel(c, s->rel, s->n != 0 ? b->entry_e : b->entry_s);
+	cache_patch_rel(c, s->rel, s->n & CODE_LINK_LIVE ? b->entry_e : b->entry_s);
 }
 
 static struct soft_block *
@@ -598,7 +623,8 @@ cache_page_get(struct cache *c, gpa_t gpa)
 }
 
 static struct soft_block *
-cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src)
+cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src,
+    uint32_t key)
 {
 	unsigned n = atomic_load(&c->nblock), h;
 	struct cache_page *p = cache_page_get(c, src->gpa), *p2 = NULL;
@@ -614,7 +640,7 @@ cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src)
 	c->out.no_lock = atomic_load(&cpu->vm->no_lock);
 	memset(b, 0, sizeof(*b));
 	b->gpa = gpa;
-	b->key = cpu->mode_key;
+	b->key = key;
 	b->gpa2 = src->gpa2;
 	if (p2 != NULL) {
 		xlate_block(&c->out, b, src->bytes, 16, 1);
@@ -690,10 +716,12 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 	struct soft_jc_entry *e;
 	struct cache_src src;
 	struct soft_block *b;
-	uint32_t tag;
+	uint32_t tag, key = cpu->mode_key;
 	int r;
 
 	soft_fpu_put(cpu);
+	if (cpu->link_site != NULL && cpu->link_plain)
+		key |= CODE_KEY_PLAIN;
 	r = cache_source(cpu, c, &src);
 	if (r != SOFT_OK)
 		return r;
@@ -704,22 +732,30 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 		lock_release(&c->lock);
 		return SOFT_SLOW;
 	}
-	b = cache_find(c, src.gpa, src.gpa2, cpu->mode_key);
+	b = cache_find(c, src.gpa, src.gpa2, key);
 	if (b == NULL) {
 		if (c->out.pos + CODE_ROOM > c->size ||
 		    atomic_load(&c->nblock) == CACHE_BLOCKS ||
-		    c->nfault + 512 > CACHE_FAULTS) {
+		    c->nfault + 512 > CACHE_FAULTS ||
+		    c->out.slot_next + 128 > SOFT_SLOTS) {
 			cache_flush(cpu, c, false);
 			lock_release(&c->lock);
 			return SOFT_SLOW;
 		}
-		b = cache_make(cpu, c, &src);
+		b = cache_make(cpu, c, &src, key);
 		if (b == NULL) {
 			lock_release(&c->lock);
 			return -ENOMEM;
 		}
 	}
 	cache_link(cpu, c, b);
+	if (key != cpu->mode_key) {
+		/* Not for the jump cache: this once only. */
+		cpu->link_entry = cpu->code_base + b->entry_s;
+		cpu->link_gen = c->gen;
+		lock_release(&c->lock);
+		return SOFT_OK;
+	}
 	/* Under the lock: a flush moves jc_gen under it. */
 	tag = code_tag(cpu);
 	e = &cpu->jc[code_jc_index(cpu->rip)];

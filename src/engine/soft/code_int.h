@@ -36,12 +36,24 @@ struct code_site {
 	uint32_t rel;  /* offset in code memory */
 	uint16_t off;  /* guest instruction (LINK: target), offset in page */
 	uint8_t kind;  /* enum code_site_kind */
-	uint8_t n;     /* bytes of the access, and CODE_SITE_VEC; LINK: 1 if flags are live */
+	uint8_t n;     /* miss: CODE_SITE_VEC or 0; LINK: CODE_LINK_* */
 	int32_t sp;    /* JUMP: what undoes the change of the stack pointer;
-			* miss: 0, or n is a span that has the operand of
-			* sp >> 16 bytes at sp & 0xffff */
+			* miss: the operand is sp >> 16 bytes at sp & 0xffff of
+			* what is checked */
 } __attribute__((packed));
 #define CODE_SITE_VEC 0x80 /* in n: the executor finds out which fault it is */
+#define CODE_LINK_LIVE 1   /* flags are live */
+#define CODE_LINK_PLAIN 2  /* to a block without groups */
+#define CODE_KEY_PLAIN 0x8000u /* in a block's key, besides SOFT_KEY_* */
+
+/* Follows the code_site of a miss. */
+struct code_slot_site {
+	uint32_t hot;  /* position of the check */
+	uint32_t jcc;  /* of its jump to cold code, in one aligned eight */
+	uint32_t full; /* of the check without the slot */
+	uint32_t slot; /* offset of the struct soft_slot in cpu->slot */
+	uint32_t span; /* bytes that the check covers */
+} __attribute__((packed));
 
 /* A place in generated code where the host may raise a signal. */
 struct code_fault {
@@ -80,7 +92,12 @@ struct code_out {
 	bool rdtscp;	/* the guest has RDTSCP */
 	struct code_fault fault[512];
 	unsigned nfault;
+	uint32_t slot_stub[2 * SOFT_MMU_COUNT]; /* position of the refill code */
+	uint32_t slot_next; /* first slot that no place has */
 };
+
+/* Writes what all blocks share, at o->pos: when code memory is empty. */
+void xlate_stubs(struct code_out *o);
 
 /*
  * Translates at gpa; host points to the same byte, avail bytes to the end of
@@ -98,6 +115,9 @@ int code_lookup(struct soft_cpu *cpu, uint64_t *entryp);
 /* Around generated code: waits while the cache is being emptied. */
 void code_join(struct soft_cpu *cpu);
 void code_part(struct soft_cpu *cpu);
+/* Overwrites n bytes, in one aligned eight, of the block that the vCPU is in. */
+void code_patch(struct soft_cpu *cpu, uint32_t pos, const uint8_t *bytes,
+    unsigned n);
 /* Generation of code memory: advances when all of it is dropped. */
 uint64_t code_gen(const struct soft_cpu *cpu);
 /* Async-signal-safe. => the place, if pc is one that may fault */

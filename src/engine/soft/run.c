@@ -72,8 +72,6 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	uint64_t mask = cpu->mode_key & SOFT_KEY_L ? ~0ul : 0xfffffffful;
 	uint64_t seq = cpu->pmap_seq;
 	bool live = cpu->fpu_live != 0;
-	unsigned n;
-	int r;
 
 	if (RUN_EAGER)
 		soft_fpu_put(cpu);
@@ -82,29 +80,8 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	switch (s->kind) {
 	case CODE_S_READ:
 	case CODE_S_WRITE:
-		n = s->n & ~CODE_SITE_VEC;
-		if (s->sp != 0) {
-			/* One check for several operands. */
-			if ((va & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE) {
-				cpu->out_why = CODE_STEP;
-				return 0;
-			}
-			va += (uint32_t)s->sp & 0xffff;
-			n = (uint32_t)s->sp >> 16;
-		}
-		r = soft_tlb_fill(cpu, va, n, s->kind == CODE_S_READ ?
-		    VMM_PROT_READ : VMM_PROT_WRITE);
-		if (r == SOFT_OK && cpu->pmap_seq != seq) {
-			/* Host addresses from before are stale. */
-			cpu->out_why = CODE_LOOKUP;
-			return 0;
-		}
-		if (r == SOFT_OK) {
-			if (live)
-				soft_fpu_get(cpu);
-			return cpu->code_base + s->rel;
-		}
-		if (r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) &&
+		va = soft_slot_miss(cpu, s, va);
+		if (va == 0 && cpu->out_why == CODE_FAULT &&
 		    cpu->pmap_seq == seq &&
 		    soft_event_fast(cpu, &cpu->exc, true)) {
 			cpu->st.exceptions++;
@@ -112,11 +89,10 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 				soft_fpu_get(cpu);
 			return soft_goto(cpu);
 		}
-		cpu->out_why = r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) ?
-		    CODE_FAULT : r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
-		return 0;
+		return va;
 	case CODE_S_LINK:
 		cpu->link_site = s;
+		cpu->link_plain = s->n & CODE_LINK_PLAIN;
 		cpu->out_why = CODE_LOOKUP;
 		return 0;
 	case CODE_S_JUMP:
@@ -179,12 +155,16 @@ run_code(struct soft_cpu *cpu)
 		e = &cpu->jc[code_jc_index(cpu->rip)];
 		code_join(cpu);
 		tag = code_tag(cpu);
-		if (e->va == cpu->rip && e->tag == tag &&
+		if (cpu->link_entry != 0 && cpu->link_gen == code_gen(cpu)) {
+			entry = cpu->link_entry;
+			cpu->link_entry = 0;
+		} else if (e->va == cpu->rip && e->tag == tag &&
 		    cpu->link_site == NULL) {
 			entry = cpu->code_base + e->off;
 		} else {
 			code_part(cpu);
 			soft_fpu_put(cpu);
+			cpu->link_entry = 0;
 			r = code_lookup(cpu, &entry);
 			if (r == SOFT_SLOW)
 				return run_step(cpu);
@@ -195,6 +175,10 @@ run_code(struct soft_cpu *cpu)
 		if (!code_tags(cpu)) {
 			code_part(cpu);
 			return SOFT_OK;
+		}
+		if (cpu->slot_gen != code_gen(cpu)) {
+			soft_slot_flush(cpu);
+			cpu->slot_gen = code_gen(cpu);
 		}
 		cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
 		cpu->lahf_image = code_image_of_flags(cpu->flags_saved);

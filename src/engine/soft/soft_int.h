@@ -58,6 +58,20 @@ struct soft_tlb_entry {
 #define SOFT_TLB_I_CODE 0x4  /* page holds translated code: no tag_w */
 _Static_assert(sizeof(struct soft_tlb_entry) == 32, "enter.S, xlate.c");
 
+/*
+ * What a place in translated code found when it last looked into the TLB: an
+ * operand at gva lies at gva + addend if gva - start < len (len has the
+ * operand's size taken off).  len 0: nothing.  See slot.c.
+ */
+struct soft_slot {
+	uint64_t start, addend, len;
+	int16_t budget; /* misses until C looks at it */
+	uint16_t fast;	/* times that these came quickly */
+	uint32_t when;	/* time stamp / 1024 of the last time */
+};
+#define SOFT_SLOTS (1u << 18)
+#define SOFT_SLOTS_USED 4096u /* those with len != 0, at most */
+
 /* --- exceptions ------------------------------------------------------- */
 
 enum {
@@ -143,6 +157,7 @@ struct soft_cpu {
 	uint64_t poll_ok;
 	uint64_t host_rsp;
 	uint64_t scratch[8]; /* stubs */
+	uint64_t group_addend[8]; /* of the groups in this block: xlate_slot.c */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
 	/* Jump cache: the generations as they stand in tags, of CPL < 3 and of
 	 * CPL 3; code that looks an entry up adds the mode key of where it
@@ -153,6 +168,8 @@ struct soft_cpu {
 	void (*slow_fn)(void);	 /* enter.S: way out of generated code */
 	const void *link_site;	 /* exit to be patched once its target is there */
 	uint64_t link_gen;	 /* code memory it belongs to */
+	uint64_t link_entry;	 /* a plain block's entry, to be gone to next */
+	uint32_t link_plain;	 /* link_site wants a plain block */
 	uint32_t out_why;	 /* enum code_why */
 	_Atomic uint32_t in_code; /* A: may be in generated code */
 	uint32_t fpu_live;    /* guest vector state is in the host's units */
@@ -241,6 +258,9 @@ struct soft_cpu {
 		uint64_t smc, cache_flushes, host_faults, slow, claims;
 	} st;
 
+	uint32_t slot_used[SOFT_SLOTS_USED]; /* byte offsets in slot[] */
+	uint32_t slot_n;		     /* entries in it */
+	uint64_t slot_gen;	/* of the code memory that slot[] is good for */
 	struct soft_jc_entry jc[SOFT_JC_SIZE];
 	struct soft_tlb_entry tlb[SOFT_MMU_COUNT][SOFT_TLB_SIZE];
 	/* which chunks of each table have valid entries, and which have such
@@ -278,6 +298,7 @@ struct soft_cpu {
 	void *thunk;	/* private to thunk.c */
 	void *xlate;	/* private to the translator */
 	void *decode;	/* private to run.c/exec.c: decode cache */
+	struct soft_slot slot[SOFT_SLOTS]; /* touched where code is run */
 };
 
 #define SOFT_KEY_L 0x1	 /* CS.L: 64-bit code */
@@ -485,6 +506,16 @@ soft_smc_sync(struct soft_cpu *cpu)
 	soft_smc_flush(cpu);
 	return true;
 }
+
+/* --- slot.c ----------------------------------------------------------- */
+
+struct code_site;
+/* What the TLB has may have changed: no slot is good any more. */
+void soft_slot_flush(struct soft_cpu *cpu);
+/* A memory check of translated code at va failed.
+ * => where to go on, or 0 with cpu->out_why */
+uint64_t soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s,
+    uint64_t va);
 
 /* --- replay.c (SYS) --------------------------------------------------- */
 

@@ -51,6 +51,7 @@ soft_tlb_init(struct soft_cpu *cpu)
 			tlb_drop(&cpu->tlb[m][i]);
 	tlb_ntlb_flush(cpu);
 	cpu->itlb_gen[0] = cpu->itlb_gen[1] = 1;
+	soft_slot_flush(cpu);
 	cpu->pmap_gen = ~0ul; /* flush at the first soft_enter() */
 }
 
@@ -82,6 +83,7 @@ tlb_exec_flush(struct soft_cpu *cpu, bool all)
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
+	soft_slot_flush(cpu);
 	if (global) {
 		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
 			cpu->tlb_large4m[i] = cpu->tlb_large1g[i] = 0;
@@ -136,6 +138,7 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
 
+	soft_slot_flush(cpu);
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
 		    [(gva >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
@@ -182,6 +185,7 @@ soft_tlb_protect_gpa(struct soft_cpu *cpu, gpa_t gpa)
 	gpa_t page = gpa & ~VMM_PAGE_MASK;
 	unsigned at = cpu->wmap[tlb_wmap_index(gpa)];
 
+	soft_slot_flush(cpu);
 	for (unsigned m = 0; m < SOFT_MMU_COUNT && at != 0; m++) {
 		if (at != SOFT_WMAP_MANY) {
 			tlb_protect_entry(&cpu->tlb[m][at - 1], page);

@@ -42,6 +42,7 @@ xl_need_fpu(struct xl *x)
 	if (x->fpu)
 		return;
 	x->fpu = true;
+	x->s1_group = -1;
 	xl_clobber(x);
 	emit_n(o, "\x65\x83\x3c\x25", 4); /* cmp dword gs:fpu_live, 0 */
 	emit_4(o, (uint32_t)EMIT_CPU(fpu_live));
@@ -62,6 +63,7 @@ xl_lea(struct xl *x)
 
 	if (x->in->opsize < 4 || r < 0 || !xl_ea_ok(x))
 		return false;
+	x->s1_group = -1;
 	xl_written(x, 1u << r);
 	to = r >= 12 ? EMIT_S0 : r == 4 ? EMIT_SP : (unsigned)r;
 	if (x->in->opsize == x->in->addrsize) {
@@ -127,14 +129,14 @@ xl_native(struct xl *x)
 	struct code_out *o = x->o;
 	struct soft_recode rc = { .mem_base = -1, .mem_index = -1,
 		.mem_scale = 1 };
-	static const uint8_t scratch[] = { EMIT_S1, EMIT_S2, EMIT_S0 };
+	static const uint8_t scratch[] = { EMIT_S2, EMIT_S0, EMIT_S1 };
+	struct xl_addr addr;
 	unsigned regs, avail, n = 0, high;
 	bool mem = in->memop >= 0 && in->mem_access != 0;
 	bool writes, fault = false;
 	uint8_t code[16];
 	int len;
 
-	x->disp = 0;
 	if (in->zi.mnemonic == ZYDIS_MNEMONIC_LEA)
 		return xl_lea(x);
 	if (in->memop >= 0 && in->mem_access == 0)
@@ -158,25 +160,32 @@ xl_native(struct xl *x)
 		rc.map[i] = (uint8_t)i;
 	rc.map[4] = EMIT_SP;
 	high = regs & 0xf000;
-	avail = mem ? 2 : 3;
+	avail = 3;
+	if (mem) {
+		(void)xl_addr(x, &addr);
+		avail = addr.form == XL_A_HOST ? 2 : 1;
+	}
 	for (unsigned h = high; h != 0; h &= h - 1) {
 		if (n == avail)
 			return false;
 		rc.map[__builtin_ctz(h)] = scratch[n++];
 	}
 	if (mem)
-		rc.mem_base = EMIT_S0;
+		rc.mem_base = EMIT_S1;
 	len = soft_recode(in, &rc, code);
 	if (len < 0)
 		return false;
 	if (in->fpu || in->sse || in->avx)
 		xl_need_fpu(x);
-	if (mem && !xl_mem_group(x))
-		xl_mem(x);
-	if (mem && x->disp != 0) {
+	if (mem) {
+		xl_access(x, &addr);
+		rc.mem_base = (int8_t)x->ref_base;
+		rc.mem_index = (int8_t)x->ref_index;
 		rc.mem_disp = x->disp;
 		len = soft_recode(in, &rc, code);
-		KASSERT(len > 0, "the same with a displacement");
+		KASSERT(len > 0, "the same at another address");
+	} else if (n == 3) {
+		x->s1_group = -1;
 	}
 	writes = in->fl_write != 0 || in->fl_undef != 0 || in->fl_cond_write;
 	if (in->fl_read != 0 || in->fl_cond_write ||
@@ -279,6 +288,9 @@ xl_finish(struct xl *x)
 			}
 			xl_site(o, &c->site);
 			break;
+		case XL_C_SLOT:
+			xl_slot_cold(x, c);
+			break;
 		default:
 			if (!c->saved)
 				xl_emit_save(o);
@@ -304,9 +316,10 @@ xl_finish(struct xl *x)
 static bool
 xl_insn(struct xl *x)
 {
-	switch (x->in->cls) {
-	case SOFT_C_NATIVE:
+	if (x->in->cls == SOFT_C_NATIVE)
 		return xl_native(x);
+	x->s1_group = -1;
+	switch (x->in->cls) {
 	case SOFT_C_STACK:
 		return xl_stack(x);
 	case SOFT_C_JMP:
@@ -359,7 +372,8 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 
 	x->o = o;
 	x->b = b;
-	x->key = b->key;
+	x->key = b->key & ~CODE_KEY_PLAIN;
+	x->plain = (b->key & CODE_KEY_PLAIN) != 0;
 	x->is64 = (b->key & SOFT_KEY_L) != 0;
 	x->page_off = b->gpa & VMM_PAGE_MASK;
 	x->fpu = x->done = false;
@@ -368,6 +382,8 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 	o->nfault = 0;
 	b->start = o->pos;
 	x->ngroup = 0;
+	x->s1_group = -1;
+	memset(x->delta, 0, sizeof(x->delta));
 	for (n = 0; n < XL_GROUPS; n++)
 		x->group[n].base = -1;
 	limit = base_min(limit, XL_INSNS);
@@ -404,7 +420,7 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 			at += ok ? x->in->len : avail - at;
 			break;
 		}
-		xl_group_end(x, xl_gpr_written(x->in));
+		xl_group_end(x);
 		at += x->in->len;
 		x->page_off += x->in->len;
 	}

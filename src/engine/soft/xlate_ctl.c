@@ -20,24 +20,22 @@ xl_stack_ok(const struct xl *x)
 	    (x->is64 || (x->key & SOFT_KEY_B) != 0);
 }
 
-/* Host address of the slot to be pushed to into S0. */
 void
 xl_push_check(struct xl *x)
 {
-	xl_clobber(x);
-	emit_lea(x->o, x->is64, EMIT_S0, EMIT_SP, -(int)xl_word(x));
-	xl_check(x, xl_word(x), true);
+	xl_stack_check(x, 4, -(int)xl_word(x), xl_word(x), true);
+	xl_written(x, 1u << 4); /* uses S2 */
 }
 
+/* What is pushed is in host register `host`, not S0 or S1. */
 void
 xl_push_reg(struct xl *x, unsigned host)
 {
-	xl_written(x, 1u << 4);
-	emit_rm(x->o, x->is64, 0x89, host, EMIT_S0, -1, 1, 0);
+	xl_ref(x, x->is64, 0x89, host);
 	emit_lea(x->o, x->is64, EMIT_SP, EMIT_SP, -(int)xl_word(x));
 }
 
-/* Host register with the value of guest register r, at worst S1. */
+/* Host register with the value of guest register r, at worst S2. */
 unsigned
 xl_value(struct xl *x, unsigned r)
 {
@@ -45,8 +43,8 @@ xl_value(struct xl *x, unsigned r)
 		return EMIT_SP;
 	if (r < 12)
 		return r;
-	emit_gs_ld(x->o, EMIT_S1, EMIT_GPR(r));
-	return EMIT_S1;
+	emit_gs_ld(x->o, EMIT_S2, EMIT_GPR(r));
+	return EMIT_S2;
 }
 
 static bool
@@ -59,9 +57,9 @@ xl_push(struct xl *x)
 
 	if (op->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		xl_push_check(x);
-		emit_imm(o, EMIT_S1, op->imm.is_signed ?
+		emit_imm(o, EMIT_S2, op->imm.is_signed ?
 		    (uint64_t)op->imm.value.s : op->imm.value.u);
-		xl_push_reg(x, EMIT_S1);
+		xl_push_reg(x, EMIT_S2);
 		return true;
 	}
 	if (op->type == ZYDIS_OPERAND_TYPE_REGISTER) {
@@ -75,20 +73,18 @@ xl_push(struct xl *x)
 	if (in->memop < 0 || !xl_ea_ok(x))
 		return false;
 	xl_mem(x);
-	emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+	xl_ref(x, x->is64, 0x8b, EMIT_S0);
 	emit_gs_st(o, EMIT_S0, EMIT_CPU(scratch));
 	xl_push_check(x);
-	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
-	xl_push_reg(x, EMIT_S1);
+	emit_gs_ld(o, EMIT_S2, EMIT_CPU(scratch));
+	xl_push_reg(x, EMIT_S2);
 	return true;
 }
 
 void
-xl_top_check(struct xl *x, unsigned base)
+xl_top_check(struct xl *x, int base)
 {
-	xl_clobber(x);
-	emit_mov(x->o, x->is64, EMIT_S0, base);
-	xl_check(x, xl_word(x), false);
+	xl_stack_check(x, base, 0, xl_word(x), false);
 }
 
 static bool
@@ -102,14 +98,13 @@ xl_pop(struct xl *x)
 	r = soft_gpr_number(x->in->op[0].reg.value);
 	if (r < 0)
 		return false;
-	xl_top_check(x, EMIT_SP);
+	xl_top_check(x, 4);
 	xl_written(x, 1u << 4 | 1u << r);
 	if (r == 4) {
-		emit_rm(o, x->is64, 0x8b, EMIT_SP, EMIT_S0, -1, 1, 0);
+		xl_ref(x, x->is64, 0x8b, EMIT_SP);
 		return true;
 	}
-	emit_rm(o, x->is64, 0x8b, r < 12 ? (unsigned)r : EMIT_S0, EMIT_S0, -1,
-	    1, 0);
+	xl_ref(x, x->is64, 0x8b, r < 12 ? (unsigned)r : EMIT_S0);
 	if (r >= 12)
 		emit_gs_st(o, EMIT_S0, EMIT_GPR((unsigned)r));
 	emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int)xl_word(x));
@@ -131,7 +126,7 @@ xl_stack(struct xl *x)
 	case ZYDIS_MNEMONIC_LEAVE:
 		xl_top_check(x, 5);
 		xl_written(x, 1u << 4 | 1u << 5);
-		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		xl_ref(x, x->is64, 0x8b, EMIT_S0);
 		emit_lea(o, x->is64, EMIT_SP, 5, (int)xl_word(x));
 		emit_mov(o, x->is64, 5, EMIT_S0);
 		return true;
@@ -169,7 +164,7 @@ xl_target(struct xl *x)
 
 	if (in->memop == 0) {
 		xl_mem(x);
-		emit_rm(x->o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		xl_ref(x, x->is64, 0x8b, EMIT_S0);
 		return;
 	}
 	r = (unsigned)soft_gpr_number(in->op[0].reg.value);
@@ -233,8 +228,8 @@ xl_branch(struct xl *x)
 		if (direct && target >= 0 && target <= x->page_off)
 			xl_poll(x); /* before anything has changed */
 		xl_push_check(x);
-		xl_rip(x, o, EMIT_S1, next);
-		xl_push_reg(x, EMIT_S1);
+		xl_rip(x, o, EMIT_S2, next);
+		xl_push_reg(x, EMIT_S2);
 		if (direct) {
 			xl_goto(x, 16, target, false);
 			x->done = true;
@@ -247,8 +242,8 @@ xl_branch(struct xl *x)
 		if (!xl_stack_ok(x))
 			return false;
 		pop = direct ? (unsigned)in->op[0].imm.value.u & 0xffff : 0;
-		xl_top_check(x, EMIT_SP);
-		emit_rm(o, x->is64, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+		xl_top_check(x, 4);
+		xl_ref(x, x->is64, 0x8b, EMIT_S0);
 		xl_save(x);
 		pop += xl_word(x);
 		emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int32_t)pop);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Private to the translator proper: xlate.c (blocks, native instructions),
- * xlate_mem.c (flags, exits, memory), xlate_ctl.c (stack, jumps),
- * xlate_sys.c (system instructions, LOCK).
+ * xlate_mem.c (flags, exits, addresses), xlate_slot.c (checks of memory
+ * operands), xlate_ctl.c (stack, jumps), xlate_sys.c (system instructions,
+ * LOCK).
  */
 #ifndef XLATE_INT_H
 #define XLATE_INT_H
@@ -11,11 +12,29 @@
 
 #define XL_INSNS 64u
 #define XL_BYTES 24576u /* of hot code: rel32 and CODE_ROOM are safe */
-#define XL_GROUPS 4u
-#define XL_SPAN 120
+#define XL_GROUPS 8u
+#define XL_SPAN 128
 #define XL_COLD 512u
 
-enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR };
+enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR, XL_C_SLOT };
+
+/* How a memory operand is addressed. */
+struct xl_addr {
+	enum xl_form {
+		XL_A_HOST, /* base is in a host register: base + disp */
+		XL_A_S0,   /* base is to be loaded into S0: S0 + disp */
+		XL_A_FULL, /* S0 is to be the linear address */
+	} form;
+	int base;  /* guest register; XL_A_RIP; -1: none */
+	int index; /* guest register or -1 */
+	unsigned scale;
+	int64_t disp;
+	unsigned n; /* bytes */
+	bool write;
+	bool key; /* base, index, scale and disp are all there is to it */
+	bool stack; /* not the memory operand: base + disp, natural width */
+};
+#define XL_A_RIP 16
 
 struct xl_cold {
 	uint32_t from; /* position of the rel32 to be filled, 0: none */
@@ -25,11 +44,22 @@ struct xl_cold {
 	int64_t delta; /* FAR: target - page */
 	uint32_t key;  /* FAR: the mode there */
 	bool saved;    /* FAR: flags are saved already */
+	/* SLOT */
+	uint32_t slot; /* offset in cpu->slot */
+	uint32_t hot, back;
+	bool group;    /* the span is more than the operand */
+	uint8_t slot_kind;
+	int base; /* host register: the span begins at base + disp */
+	int32_t disp;
+	unsigned span;
 };
 
+/* Operands checked at once: see xlate_slot.c. */
 struct xl_group {
-	int base; /* guest register, -1: none */
-	int64_t lo, hi;
+	int base; /* as in xl_addr; -1: unused */
+	int index;
+	unsigned scale;
+	int64_t lo, hi; /* displacements from what base was at first */
 	bool write;
 };
 
@@ -41,11 +71,16 @@ struct xl {
 	uint32_t key; /* mode of the current one: STAC, CLAC change it */
 	unsigned page_off; /* of the current instruction */
 	bool is64;
+	bool plain; /* no groups */
 	bool live, saved;  /* where the guest's flags are */
 	bool fpu;	   /* vector state is known to be live */
 	bool done;
 	bool last; /* the block has no room for another instruction */
-	int32_t disp; /* of the operand off S0 */
+	/* The operand that was checked last: [ref_base + ref_index + disp]. */
+	int ref_base, ref_index;
+	int32_t disp;
+	int s1_group; /* S1 has this group's addend, or -1 */
+	int64_t delta[17]; /* what was added to guest registers so far */
 	unsigned ngroup, ndec;
 	struct xl_group group[XL_GROUPS];
 	unsigned ncold;
@@ -78,18 +113,27 @@ void xl_goto(struct xl *x, unsigned cc, int64_t target, bool far);
 void xl_exec(struct xl *x);
 bool xl_ea_ok(const struct xl *x);
 void xl_ea(struct xl *x, unsigned reg);
-void xl_check(struct xl *x, unsigned n, bool write);
+unsigned xl_host(unsigned r);
+
+/* --- xlate_slot.c */
+
 unsigned xl_gpr_written(const struct soft_insn *in);
-bool xl_mem_group(struct xl *x);
-void xl_group_end(struct xl *x, unsigned regs);
+bool xl_delta(const struct soft_insn *in, unsigned r, int64_t *by);
+bool xl_addr(const struct xl *x, struct xl_addr *a);
+void xl_access(struct xl *x, const struct xl_addr *a);
 void xl_mem(struct xl *x);
+void xl_ref(struct xl *x, bool w, unsigned op, unsigned reg);
+void xl_stack_check(struct xl *x, int base, int disp, unsigned n, bool write);
+void xl_group_end(struct xl *x);
+void xl_group_drop(struct xl *x);
+void xl_slot_cold(struct xl *x, struct xl_cold *c);
 
 /* --- xlate_ctl.c */
 
 bool xl_stack(struct xl *x);
 bool xl_branch(struct xl *x);
 void xl_push_check(struct xl *x);
-void xl_top_check(struct xl *x, unsigned base);
+void xl_top_check(struct xl *x, int base);
 void xl_push_reg(struct xl *x, unsigned host);
 unsigned xl_value(struct xl *x, unsigned r);
 

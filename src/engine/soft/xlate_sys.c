@@ -37,16 +37,14 @@ xl_xchg(struct xl *x)
 	if (r < 0 || (in->opsize != 8 && in->opsize != 4) || !xl_ea_ok(x) ||
 	    op->size != in->opsize * 8u)
 		return false;
-	if (!xl_mem_group(x))
-		xl_mem(x);
+	if (r >= 12)
+		return false;
+	xl_mem(x);
 	xl_written(x, 1u << r);
 	reg = xl_value(x, (unsigned)r);
-	emit_rm(o, w, 0x8b, EMIT_S2, EMIT_S0, -1, 1, x->disp);
-	emit_rm(o, w, 0x89, reg, EMIT_S0, -1, 1, x->disp);
-	if (r >= 12)
-		emit_gs_st(o, EMIT_S2, EMIT_GPR((unsigned)r));
-	else
-		emit_mov(o, w, reg, EMIT_S2);
+	xl_ref(x, w, 0x8b, EMIT_S2);
+	xl_ref(x, w, 0x89, reg);
+	emit_mov(o, w, reg, EMIT_S2);
 	return true;
 }
 
@@ -148,8 +146,8 @@ xl_pushf(struct xl *x)
 	emit_4(o, ~(SOFT_FL_RF | SOFT_FL_VM));
 	emit_gs_st(o, EMIT_S1, EMIT_CPU(scratch));
 	xl_push_check(x);
-	emit_gs_ld(o, EMIT_S1, EMIT_CPU(scratch));
-	xl_push_reg(x, EMIT_S1);
+	emit_gs_ld(o, EMIT_S2, EMIT_CPU(scratch));
+	xl_push_reg(x, EMIT_S2);
 }
 
 /*
@@ -169,7 +167,7 @@ xl_fast(struct xl *x, enum code_fast fn, bool ends)
 	x->recipe = NULL;
 	s.rel = x->o->pos + 8 + (uint32_t)sizeof(s);
 	xl_site(x->o, &s);
-	xl_group_end(x, 0xffff);
+	xl_group_drop(x);
 	x->done = ends;
 	return true;
 }
@@ -187,11 +185,11 @@ xl_popf(struct xl *x)
 
 	if (!x->is64 || x->last)
 		return false;
-	xl_top_check(x, EMIT_SP);
+	xl_top_check(x, 4);
 	xl_written(x, 1u << 4);
 	xl_save(x);
 	x->live = false;
-	emit_rm(o, true, 0x8b, EMIT_S0, EMIT_S0, -1, 1, 0);
+	xl_ref(x, true, 0x8b, EMIT_S0);
 	if (XL_CPL(x) == 0)
 		same |= SOFT_FL_IOPL;
 	else
@@ -376,7 +374,7 @@ xl_set_mmu(struct xl *x, enum soft_mmuidx idx)
 	xl_gs_set(x, EMIT_CPU(mode_key), x->key);
 	xl_gs_set(x, EMIT_CPU(mmuidx), (uint32_t)idx);
 	/* What was checked before had other rights. */
-	xl_group_end(x, 0xffff);
+	xl_group_drop(x);
 }
 
 /* With SMAP the block goes on in another mode; without it AC means nothing to

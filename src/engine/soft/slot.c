@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Slots: one remembered translation per place in translated code.
+ *
+ * A memory operand is checked against its own slot first, whose contents do
+ * not depend on the address and are loaded early; the sum that gives the host
+ * address is part of the access itself.  On a miss the refill code
+ * (xlate_slot.c) looks into the TLB and fills the slot with one page; C is
+ * called when the TLB has none, when the operand crosses a page, and every
+ * SLOT_BUDGET misses.
+ *
+ * C may fill a slot with several pages in a row that lie in a row in host
+ * memory too: that lets operands cross between them, and helps where a place
+ * goes about in a large buffer.  Where misses come quickly nevertheless, the
+ * place is patched to look into the TLB always.
+ *
+ * A slot is good while the TLB is: whatever drops an entry, or its tag_w,
+ * empties all slots in use.  An entry that merely made room for another may
+ * live on in slots.  A slot belongs to one place, which is for reading or
+ * writing by one mmu index, until all code is dropped; the common slots of the
+ * stack (xlate_slot.c) likewise are for one size and kind of access.
+ *
+ * This file is compiled for general registers only, see run.c.
+ */
+#include "engine/soft/code_int.h"
+
+#define SLOT_BUDGET 64
+#define SLOT_QUICK 100u /* time stamps per miss: less is quick */
+#define SLOT_TRIES 3u	/* evaluations before a place is patched */
+#define SLOT_RUN 256u	/* pages to look at, each way */
+
+void
+soft_slot_flush(struct soft_cpu *cpu)
+{
+	uint8_t *base = (uint8_t *)cpu->slot;
+
+	for (uint32_t i = 0; i < cpu->slot_n; i++)
+		((struct soft_slot *)(void *)(base + cpu->slot_used[i]))->len =
+		    0;
+	cpu->slot_n = 0;
+}
+
+/* => the page is in the TLB, with *addend */
+static bool
+slot_tlb(const struct soft_cpu *cpu, uint64_t va, bool write, uint64_t *addend)
+{
+	const struct soft_tlb_entry *e = &cpu->tlb[cpu->mmuidx]
+	    [(va >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
+
+	*addend = e->addend;
+	return (write ? e->tag_w : e->tag_r) == (va & ~VMM_PAGE_MASK);
+}
+
+/*
+ * Fills the slot around va with up to `run` more pages each way.
+ * => the span is covered
+ */
+static bool
+slot_fill(struct soft_cpu *cpu, const struct code_slot_site *ss, uint64_t va,
+    bool write, unsigned run)
+{
+	struct soft_slot *sl = (struct soft_slot *)(void *)
+	    ((uint8_t *)cpu->slot + ss->slot);
+	uint64_t addend, a, lo = va & ~VMM_PAGE_MASK, hi = lo + VMM_PAGE_SIZE;
+
+	if (!slot_tlb(cpu, va, write, &addend))
+		return false;
+	for (unsigned i = 0; i < run && hi != 0 && slot_tlb(cpu, hi, write,
+	    &a) && a == addend; i++)
+		hi += VMM_PAGE_SIZE;
+	for (unsigned i = 0; i < run && lo != 0 && slot_tlb(cpu, lo - 1, write,
+	    &a) && a == addend; i++)
+		lo -= VMM_PAGE_SIZE;
+	if (sl->len == 0 && cpu->slot_n == SOFT_SLOTS_USED)
+		soft_slot_flush(cpu);
+	if (sl->len == 0)
+		cpu->slot_used[cpu->slot_n++] = ss->slot;
+	sl->start = lo;
+	sl->addend = addend;
+	sl->len = hi - lo - (ss->span - 1);
+	return va - lo < sl->len;
+}
+
+/* From now on the place looks into the TLB always: jae becomes nop, jmp. */
+static void
+slot_patch(struct soft_cpu *cpu, const struct code_slot_site *ss)
+{
+	uint8_t b[6] = { 0x90, 0xe9 };
+	uint32_t rel = ss->full - (ss->jcc + 6);
+
+	__builtin_memcpy(b + 2, &rel, 4);
+	code_patch(cpu, ss->jcc, b, 6);
+}
+
+/* The budget is spent. => pages to fill the slot with, -1: patch it */
+static int
+slot_judge(struct soft_slot *sl)
+{
+	uint32_t now = (uint32_t)(__builtin_ia32_rdtsc() >> 10);
+	uint32_t took = now - sl->when;
+
+	sl->when = now;
+	sl->budget = SLOT_BUDGET;
+	if (took > SLOT_BUDGET * SLOT_QUICK >> 10) {
+		if (sl->fast > 0)
+			sl->fast--;
+		return 0;
+	}
+	return ++sl->fast > SLOT_TRIES ? -1 : 0;
+}
+
+uint64_t
+soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
+{
+	const struct code_slot_site *ss = (const void *)(s + 1);
+	struct soft_slot *sl = (struct soft_slot *)(void *)
+	    ((uint8_t *)cpu->slot + ss->slot);
+	uint64_t own = va + ((uint32_t)s->sp & 0xffff), seq = cpu->pmap_seq, a;
+	unsigned n = (uint32_t)s->sp >> 16;
+	bool live = cpu->fpu_live != 0, write = s->kind == CODE_S_WRITE;
+	bool cross = (own & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE;
+	bool span_cross = (va & VMM_PAGE_MASK) + ss->span > VMM_PAGE_SIZE;
+	int r = SOFT_OK, run = 0;
+
+	if (cross || !slot_tlb(cpu, own, write, &a))
+		r = soft_tlb_fill(cpu, own, n, write ? VMM_PROT_WRITE :
+		    VMM_PROT_READ);
+	if (r == SOFT_OK && cpu->pmap_seq != seq) {
+		/* Host addresses from before are stale. */
+		cpu->out_why = CODE_LOOKUP;
+		return 0;
+	}
+	if (r == SOFT_OK || (r == SOFT_SLOW && cross)) {
+		uint8_t op = *(const uint8_t *)(cpu->code_base + ss->jcc);
+
+		if (live)
+			soft_fpu_get(cpu);
+		if (sl->budget < 0)
+			run = slot_judge(sl);
+		if (run < 0)
+			slot_patch(cpu, ss);
+		if (op == 0x90 || run < 0 ? !span_cross :
+		    slot_fill(cpu, ss, va, write, span_cross && run == 0 ? 1 :
+		    (unsigned)run))
+			return cpu->code_base + ss->hot;
+		r = SOFT_SLOW;
+	}
+	cpu->out_why = r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) ?
+	    CODE_FAULT : r == SOFT_EXIT ? CODE_EXIT : CODE_STEP;
+	return 0;
+}
