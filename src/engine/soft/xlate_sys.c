@@ -297,6 +297,7 @@ xl_xsave(struct xl *x)
 	const struct soft_insn *in = x->in;
 	struct code_out *o = x->o;
 	bool w = in->opsize == 8, save = true;
+	struct xl_addr area = { .form = XL_A_FULL, .n = 64 };
 	uint32_t skip;
 
 	switch (in->zi.mnemonic) {
@@ -320,6 +321,7 @@ xl_xsave(struct xl *x)
 	if (!x->is64 || in->memop < 0 || !xl_ea_ok(x) ||
 	    (x->key & (SOFT_KEY_NM | SOFT_KEY_NOSSE | SOFT_KEY_NOAVX)) != 0)
 		return false;
+	area.write = save;
 	xl_need_fpu(x);
 	xl_save(x);
 	x->live = false;
@@ -338,8 +340,9 @@ xl_xsave(struct xl *x)
 	emit_n(o, "\x41\x81\xfe", 3); /* cmp r14d, imm */
 	emit_4(o, (uint32_t)VMM_PAGE_SIZE - XL_XSAVE_AREA);
 	xl_exec_cc(x, XL_A);
-	xl_check(x, 64, save);
+	xl_access(x, &area);
 	x->cold[x->ncold - 1].site.n |= CODE_SITE_VEC;
+	emit_rr(o, true, 0x01, EMIT_S1, EMIT_S0); /* its host address */
 	if (!save) {
 		/* test dword [r13 + 512], ~7; then the other half and XCOMP_BV */
 		emit_n(o, "\x41\xf7\x85\x00\x02\x00\x00\xf8\xff\xff\xff", 11);
