@@ -136,6 +136,22 @@ int vmm_mmap_getnext(struct vmm *vmm, gpa_t gpa, struct vmm_memmap *map);
 int vmm_open_devmem(struct vmm *vmm, const char *name, int oflag);
 
 /*
+ * Swap for all machines of this process: a file without a name in dir, at most
+ * bytes long.  Once, before the first limit.  [process]
+ * => 0; -EINVAL: less than a page; -EBUSY: there is some; -ENOMEM; why the file
+ *    cannot be made: -ENOENT, -EACCES, -ENOSPC, -EOPNOTSUPP ...
+ */
+int vmm_swap_on(const char *dir, uint64_t bytes);
+/*
+ * Anonymous guest memory that may be resident, in bytes; 0: no limit.  What is
+ * over it is paged out before the call returns; where swap is full or absent
+ * the guest keeps it, and an event is logged.
+ * => -EINVAL: not 0 and less than 1 MB; -EBUSY: memory is wired for passthrough
+ */
+int vmm_set_limit(struct vmm *vmm, uint64_t bytes);
+int vmm_get_limit(struct vmm *vmm, uint64_t *bytesp);
+
+/*
  * A range of guest memory held for the length of one access by a device
  * model or loader.  Must not cross a 4 KB page (-EINVAL).  ptr is valid until
  * the release; never keep it longer.  A write hold marks the page dirty and

@@ -86,12 +86,31 @@ main_prepare(struct run *r)
 		flags |= VMM_MEM_F_INCORE;
 	error = vmm_setup_memory(r->vmm,
 	    config_get_number(r->cfg, "memory.size"), flags);
+	if (error == 0 && config_get_number(r->cfg, "memory.limit") != 0)
+		error = vmm_set_limit(r->vmm,
+		    config_get_number(r->cfg, "memory.limit"));
 	if (error != 0)
 		return main_fail(vmm_errmsg(r->vmm));
 	error = serial_create(r->vmm, r->console, 0x3f8, 4, &r->com1);
 	if (error != 0)
 		return main_fail(strerror(-error));
 	return main_load(r);
+}
+
+/* Swap is there from the start if it may be wanted: a limit can come later. */
+static int
+main_swap(const struct config *cfg)
+{
+	uint64_t bytes = config_get_number(cfg, "memory.swap");
+	const char *dir = config_get(cfg, "memory.swapdir");
+
+	if (bytes == 0 && config_get_number(cfg, "memory.limit") != 0)
+		bytes = config_get_number(cfg, "memory.size");
+	if (bytes == 0)
+		return 0;
+	if (dir == NULL)
+		dir = getenv("TMPDIR");
+	return vmm_swap_on(dir != NULL ? dir : "/var/tmp", bytes);
 }
 
 static int
@@ -115,7 +134,7 @@ main_machine(struct run *r)
 		vc.flags |= VMM_CONFIG_AD_EMULATED;
 	if (!config_get_bool(r->cfg, "memory.large"))
 		vc.flags |= VMM_CONFIG_NO_LARGE;
-	if (vmm_create(name, &vc, &r->vmm) != 0)
+	if (main_swap(r->cfg) != 0 || vmm_create(name, &vc, &r->vmm) != 0)
 		return main_fail(vmm_errmsg(NULL));
 	log_info("%s", vmm_engine_reason(r->vmm));
 	status = main_prepare(r);
@@ -143,6 +162,10 @@ main_check(const struct config *cfg)
 		return "nothing to boot: give --kernel FILE";
 	if (strcmp(ad, "hardware") != 0 && strcmp(ad, "emulated") != 0)
 		return "memory.ad: hardware or emulated are known";
+	if (config_get_number(cfg, "memory.limit") != 0 &&
+	    config_get_bool(cfg, "memory.wired"))
+		return "memory.limit: all of memory is wired (-S), nothing can "
+		       "be paged out";
 	if (strcmp(com1, "stdio") != 0 && strcmp(com1, "null") != 0)
 		return "lpc.com1.path: stdio or null are known";
 	return NULL;

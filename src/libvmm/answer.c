@@ -351,6 +351,27 @@ answer_recount(struct vmm *vmm, const struct proto_head *h, const void *data,
 }
 
 static int
+answer_limit(struct vmm *vmm, const struct proto_head *h, const void *data,
+    void *out, size_t *lenp)
+{
+	uint64_t now;
+	int error = 0;
+
+	(void)data;
+	if (h->arg[0] > 1)
+		return -EINVAL;
+	if (h->arg[0] == 1)
+		error = vmm_set_limit(vmm, h->arg[1]);
+	if (error == 0)
+		error = vmm_get_limit(vmm, &now);
+	if (error == 0) {
+		memcpy(out, &now, sizeof(now));
+		*lenp = sizeof(now);
+	}
+	return error;
+}
+
+static int
 answer_nmi(struct vmm *vmm, const struct proto_head *h, const void *data,
     void *out, size_t *lenp)
 {
@@ -396,6 +417,7 @@ static answer_fn *const answer_table[PROTO_OPS] = {
 	[PROTO_BLOCKS] = answer_blocks,
 	[PROTO_FORGET] = answer_forget,
 	[PROTO_RECOUNT] = answer_recount,
+	[PROTO_LIMIT] = answer_limit,
 };
 
 size_t

@@ -43,6 +43,7 @@ enum proto_op {
 	PROTO_BLOCKS,	 /* slot, seq, first -> struct vmm_block each */
 	PROTO_FORGET,	 /* name */
 	PROTO_RECOUNT,	 /* -> struct vmm_count each */
+	PROTO_LIMIT,	 /* 1 to set it; bytes -> uint64_t, as it is then */
 	PROTO_OPS
 };
 #define PROTO_MAXSTATES (PROTO_MAXDATA / 2)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "vmm/machine_int.h"
 #include "vmm/vcpu.h"
 
@@ -39,6 +40,28 @@ machine_unmapped(void *arg, gpa_t gpa, uint64_t len)
 		m->eng->gpa_unmapped(m->evm, gpa, len);
 }
 
+/* Under vm's locks: said once, not acted upon here. */
+static void
+machine_vm_event(void *arg, enum vm_event ev, gpa_t gpa, int error)
+{
+	struct machine *m = arg;
+
+	switch (ev) {
+	case VM_EVENT_SWAP_FULL:
+		log_warn("%s: swap is full; guest memory goes over its limit",
+		    m->name);
+		break;
+	case VM_EVENT_SWAP_ERROR:
+		log_error("%s: swap cannot be written: %s; its pages stay",
+		    m->name, strerror(-error));
+		break;
+	case VM_EVENT_LOST:
+		log_error("%s: the page at gpa %#lx cannot be had: %s",
+		    m->name, gpa, strerror(-error));
+		break;
+	}
+}
+
 static int
 machine_create_vmspace(struct machine *m, const struct machine_config *cfg)
 {
@@ -48,6 +71,7 @@ machine_create_vmspace(struct machine *m, const struct machine_config *cfg)
 		.cb = &machine_pmap_callbacks,
 		.arg = m,
 		.unmapped = machine_unmapped,
+		.event = machine_vm_event,
 	};
 	int error = vm_init();
 

@@ -67,5 +67,10 @@
 	X(collapse_fails, "vm.hugepages.fails", "2 MB pages not got")       \
 	X(invalidations, "pmap.invalidations", "invalidations")             \
 	X(kicks, "pmap.kicks", "vCPUs kicked by invalidations")             \
-	X(pt_pages, "pmap.pt_pages", "pages of nested page tables")
+	X(pt_pages, "pmap.pt_pages", "pages of nested page tables")         \
+	X(pageouts, "vm.pageouts", "pages written to swap")                 \
+	X(pageins, "vm.pageins", "pages read from swap, read-ahead included") \
+	X(refaults, "vm.refaults",                                          \
+	    "pages that came back soon after they were paged out")          \
+	X(swap_errors, "vm.swap_errors", "writes to swap that failed or found no room")
 #endif

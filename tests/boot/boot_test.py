@@ -225,6 +225,16 @@ def case_linux_x86(arg):
     linux_tables(arg, "x86")
 
 
+def case_linux_limit(arg):
+    """Three times as much memory in use as may be resident; nothing is lost."""
+    for form in ((), ("-o", "memory.pmap=x86", "-o", "memory.ad=emulated")):
+        text = linux(arg, "pattern 240 2 2 && pattern 240 2 2 zipf; echo CODE $?", "-c", "2",
+                     "-m", "384M", "-o", "memory.limit=80M", "-o", "memory.swapdir=" + ROOT +
+                     "/build", *form)
+        check(len(re.findall("^pattern: OK", text, re.M)) == 2, "pattern failed")
+        check("swap" not in re.sub("(?m)^\\[.*", "", text), "an event of swap")
+
+
 def case_linux_clock(arg):
     """With two busy processes on each core the guest boots without a complaint about its
     clocks, and tells the right time and the right length of a second."""

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The limit of resident guest memory, and swap, through the API.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "libvmm/client.h"
+#include "libvmm/libvmm_int.h"
+#include "vmm/limit.h"
+
+int
+vmm_swap_on(const char *dir, uint64_t bytes)
+{
+	int error = limit_swap_init(dir, bytes);
+
+	if (error == -EBUSY)
+		return api_error(error, "this process has swap already");
+	if (error == -EINVAL)
+		return api_error(error, "swap of %lu bytes: too small or too large",
+		    bytes);
+	if (error != 0)
+		return api_error(error, "no swap file can be made in %s: %s", dir,
+		    strerror(-error));
+	return 0;
+}
+
+static int
+limit_error(int error, uint64_t bytes)
+{
+	if (error == -EINVAL)
+		return api_error(error,
+		    "a limit of %lu bytes: 0 (none) or at least 1 MB", bytes);
+	if (error == -EBUSY)
+		return api_error(error, "no limit while all of memory is wired");
+	return api_errno(error, "limit");
+}
+
+int
+vmm_set_limit(struct vmm *vmm, uint64_t bytes)
+{
+	uint64_t now;
+	struct client_call call = {
+		.op = PROTO_LIMIT,
+		.arg = { 1, bytes },
+		.reply = &now,
+		.cap = sizeof(now),
+	};
+
+	return limit_error(vmm->client != NULL ?
+	    client_call_exact(vmm->client, &call) :
+	    limit_set(vmm->m, bytes), bytes);
+}
+
+int
+vmm_get_limit(struct vmm *vmm, uint64_t *bytesp)
+{
+	uint64_t now;
+	struct client_call call = {
+		.op = PROTO_LIMIT,
+		.reply = &now,
+		.cap = sizeof(now),
+	};
+	int error;
+
+	if (vmm->client == NULL) {
+		*bytesp = limit_get(vmm->m);
+		return 0;
+	}
+	error = client_call_exact(vmm->client, &call);
+	if (error == 0)
+		*bytesp = now;
+	return api_errno(error, "limit");
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "vmm/limit.h"
+
+#include "vm/vm.h"
+#include "vmm/machine_int.h"
+
+int
+limit_swap_init(const char *dir, uint64_t bytes)
+{
+	int error = vm_init();
+
+	return error != 0 ? error : vm_swap_init(dir, bytes);
+}
+
+int
+limit_set(struct machine *m, uint64_t bytes)
+{
+	return vmspace_set_limit(m->vms, bytes);
+}
+
+uint64_t
+limit_get(struct machine *m)
+{
+	return vmspace_limit(m->vms);
+}
