@@ -8,7 +8,7 @@ BEGIN {
 	# folder: what its files may include, by prefix or whole name
 	types = "vmm/types.h "
 	api = "vmm/types.h vmm/vmm.h "
-	core = "vmm/types.h vmm/machine.h vmm/vcpu.h vmm/memseg.h vmm/hold.h vmm/look.h " \
+	core = "vmm/types.h vmm/machine.h vmm/vcpu.h vmm/memseg.h vmm/hold.h vmm/limit.h vmm/look.h " \
 	    "vmm/stats.h "
 	ok["base"] = types "base/"
 	ok["host"] = types "base/ host/"
