@@ -216,6 +216,7 @@ struct vmm_ledger {
 	uint32_t size; /* of this record, set by the caller */
 	int32_t segid; /* -1: the machine */
 	uint64_t pages; /* its length */
+	uint64_t limit; /* of what is resident; 0: none, or not the machine's */
 	uint64_t resident, wired, held, swapped, compressed, zero, shared;
 	uint64_t entered, superpages; /* in the nested tables */
 	uint64_t faults_zero, faults_swap, faults_file, faults_cow;

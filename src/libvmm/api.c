@@ -344,3 +344,9 @@ vmm_get_stats(struct vmm *vmm, int vcpu, struct vmm_stat *st, unsigned n,
 	free(call.reply);
 	return api_errno(error, "statistics");
 }
+
+const char *
+vmm_stat_help(const char *name, bool *gaugep)
+{
+	return stats_help(name, gaugep);
+}

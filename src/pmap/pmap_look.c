@@ -4,7 +4,8 @@
  * found goes up as bit maps of 512 pages.  A gigabyte of 4 KB leaves is 2 MB of
  * entries to read; of large leaves, one word each.
  *
- * Accessed bits of large leaves are cleared in place.  Dirty ones are not: a
+ * Accessed bits of large leaves are cleared in place, and what has become alike
+ * again is promoted on the way.  Dirty ones are not: a
  * large leaf that may be written is dirty (PMAP-5), so it is demoted, and its
  * 512 parts go on with the right to write.  That costs a walker one store a
  * page it writes, where a write-protected large leaf would cost a fault each.
@@ -64,11 +65,27 @@ pmap_look_large(struct pmap_look *pl, pmap_table_t *ep, gpa_t gpa, unsigned leve
 	pl->fn(pl->arg, &b);
 }
 
-static void
+/* Accessed and dirty throughout, 2 MB become one leaf again while they are
+ * looked at: what taking dirty bits has split.  => it did */
+static bool
+pmap_look_promote(const struct pmap_look *pl, const struct pmap_block *b)
+    LOCK_REQUIRES(&pl->pm->lock)
+{
+	for (unsigned i = 0; i < 8; i++)
+		if ((b->accessed[i] & b->dirty[i]) != ~0ul)
+			return false;
+	return pl->clear == PMAP_LOOK_ACCESSED &&
+	    (pl->pm->flags & PMAP_F_2M) != 0 &&
+	    pmap_promote_locked(pl->pm, b->gpa) != 0;
+}
+
+/* => true: the entry has become another; look again */
+static bool
 pmap_look_leaves(struct pmap_look *pl, pmap_table_t *t, gpa_t gpa)
+    LOCK_REQUIRES(&pl->pm->lock)
 {
 	const struct pte_format *f = &pl->pm->f;
-	uint64_t clear = 0, mask[8];
+	uint64_t clear = 0, mask[8], hit[8] = { 0 };
 	struct pmap_block b = { .gpa = gpa };
 
 	if ((pl->clear & PMAP_LOOK_ACCESSED) != 0)
@@ -81,17 +98,28 @@ pmap_look_leaves(struct pmap_look *pl, pmap_table_t *t, gpa_t gpa)
 
 		if (e == 0 || (mask[i / 64] & bit) == 0)
 			continue;
-		if ((e & clear) != 0) {
-			while (!atomic_compare_exchange_weak(&t[i], &e,
-			    pte_derive(f, e & ~clear)))
-				;
-			pl->cleared = true;
-		}
+		hit[i / 64] |= (e & clear) != 0 ? bit : 0;
 		b.mapped[i / 64] |= bit;
 		b.accessed[i / 64] |= (e & f->accessed) != 0 ? bit : 0;
 		b.dirty[i / 64] |= (e & f->dirty) != 0 ? bit : 0;
 	}
+	if (pmap_look_promote(pl, &b))
+		return true;
+	for (unsigned w = 0; w < 8; w++)
+		for (uint64_t m = hit[w]; m != 0; m &= m - 1) {
+			pmap_table_t *ep = &t[w * 64 + (unsigned)__builtin_ctzl(m)];
+			uint64_t e = pmap_get(ep);
+
+			/* bits that a walker sets just now are cleared, too */
+			while (!atomic_compare_exchange_weak(ep, &e,
+			    pte_derive(f, e & ~clear)))
+				;
+			b.accessed[w] |= (e & f->accessed) != 0 ? m & -m : 0;
+			b.dirty[w] |= (e & f->dirty) != 0 ? m & -m : 0;
+			pl->cleared = true;
+		}
 	pl->fn(pl->arg, &b);
+	return false;
 }
 
 /* The entry of gpa at level 2, or above it where that is empty or a leaf. */
@@ -125,6 +153,7 @@ pmap_look(struct pmap *pm, gpa_t gpa, uint64_t len, unsigned clear,
 	lock_acquire(&pm->lock);
 	while (gpa < pl.end) {
 		pmap_table_t *t, *ep;
+		bool again = false;
 		unsigned level;
 		uint64_t e;
 
@@ -144,8 +173,10 @@ pmap_look(struct pmap *pm, gpa_t gpa, uint64_t len, unsigned clear,
 		if (!pmap_is_table(level, e))
 			pmap_look_large(&pl, ep, gpa, level);
 		else if ((pmap_side(t)[PMAP_INDEX(gpa, 2)] & PMAP_SIDE_COUNT) != 0)
-			pmap_look_leaves(&pl, PHYS_TO_DMAP(e & PTE_ADDR), gpa);
-		gpa += PMAP_SPAN(2);
+			again = pmap_look_leaves(&pl, PHYS_TO_DMAP(e & PTE_ADDR),
+			    gpa);
+		if (!again)
+			gpa += PMAP_SPAN(2);
 	}
 	lock_release(&pm->lock);
 	return pl.cleared;

@@ -32,6 +32,8 @@ look_ledger(struct machine *m, int segid, struct vmm_ledger *l)
 	if (segid < -1 || segid >= VMM_MAXSEGS)
 		return -EINVAL;
 	look_clear(l, segid);
+	if (segid < 0)
+		l->limit = vmspace_limit(m->vms) / VMM_PAGE_SIZE;
 	lock_acquire(&m->lock);
 	for (int i = 0; i < VMM_MAXSEGS; i++) {
 		if (m->seg[i].obj == NULL || (segid >= 0 && i != segid))

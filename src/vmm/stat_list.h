@@ -74,3 +74,11 @@
 	    "pages that came back soon after they were paged out")          \
 	X(swap_errors, "vm.swap_errors", "writes to swap that failed or found no room")
 #endif
+
+#ifndef STATS_GAUGES
+/* Those that say how much there is now; all others only grow. */
+#define STATS_GAUGES                                                        \
+	"vm.resident", "vm.wired", "vm.held", "vm.swapped", "vm.compressed", \
+	    "vm.zero", "vm.shared", "vm.superpages", "pmap.pt_pages",       \
+	    "hold.now"
+#endif

@@ -81,3 +81,24 @@ stats_get(struct machine *m, int vcpu, struct vmm_stat *st, unsigned n,
 	*countp = o.count;
 	return 0;
 }
+
+const char *
+stats_help(const char *name, bool *gaugep)
+{
+	static const char *const gauges[] = { STATS_GAUGES };
+	static const struct {
+		const char *name, *help;
+	} all[] = {
+#define X(field, n, desc) { n, desc },
+		VM_STATS(X) MACHINE_STATS(X) VCPU_STATS(X)
+#undef X
+	};
+
+	*gaugep = false;
+	for (unsigned i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++)
+		*gaugep |= strcmp(gauges[i], name) == 0;
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (strcmp(all[i].name, name) == 0)
+			return all[i].help;
+	return NULL;
+}

@@ -16,4 +16,7 @@ struct machine;
 int stats_get(struct machine *m, int vcpu, struct vmm_stat *st, unsigned n,
     unsigned *countp);
 
+/* See vmm_stat_help(). */
+const char *stats_help(const char *name, bool *gaugep);
+
 #endif /* VMM_STATS_H */

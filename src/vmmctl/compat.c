@@ -48,6 +48,79 @@ compat_active_cpus(struct ctl *ctl)
 	return 0;
 }
 
+/* At most four digits and a unit. */
+static const char *
+compat_size(uint64_t n, char buf[24])
+{
+	static const char *const units[] = { "B", "KB", "MB", "GB", "TB" };
+	unsigned u = 0;
+
+	while (u < 4 && n >= 1024 && (n % 1024 == 0 || n > 9999)) {
+		n /= 1024;
+		u++;
+	}
+	snprintf(buf, 24, "%lu%s", n, units[u]);
+	return buf;
+}
+
+static int
+compat_memseg(struct ctl *ctl)
+{
+	char name[VMM_SEGNAME_MAX + 1], size[24];
+	uint64_t len;
+	int error;
+
+	if (ctl->json)
+		return cmd_mem(ctl);
+	printf("%-4s%-12s%s\n", "ID", "Length", "Name");
+	for (int i = 0; i < VMM_MAXSEGS; i++) {
+		error = vmm_get_memseg(ctl->vmm, i, &len, name);
+		if (error != 0)
+			return error;
+		if (len != 0)
+			printf("%-4d%-12s%s\n", i, compat_size(len, size),
+			    ctl_segname(ctl, i, name));
+	}
+	return 0;
+}
+
+static int
+compat_memmap(struct ctl *ctl)
+{
+	struct vmm_memmap map = { .size = sizeof(map) };
+	char name[VMM_SEGNAME_MAX + 1], size[24], prot[4];
+	int error;
+
+	if (ctl->json)
+		return cmd_mem(ctl);
+	printf("%-12s%-12s%-12s%-12s%-12s%s\n", "Address", "Length", "Segment",
+	    "Offset", "Prot", "Flags");
+	while ((error = vmm_mmap_getnext(ctl->vmm, map.gpa, &map)) == 0) {
+		printf("%-12lX%-12s%-12s%-12lX%-12s%s%s\n", map.gpa,
+		    compat_size(map.len, size), ctl_segname(ctl, map.segid, name),
+		    map.segoff, ctl_prot(map.prot, prot),
+		    (map.flags & VMM_MAP_F_WIRED) != 0 ? "wired " : "",
+		    (map.flags & VMM_MAP_F_IOMMU) != 0 ? "iommu" : "");
+		map.gpa++;
+	}
+	return error == -ENOENT ? 0 : error;
+}
+
+static int
+compat_lowmem(struct ctl *ctl)
+{
+	printf("lowmem\t\t0x%016x/%lu\n", 0, vmm_lowmem_size(ctl->vmm));
+	return 0;
+}
+
+static int
+compat_highmem(struct ctl *ctl)
+{
+	printf("highmem\t\t0x%016lx/%lu\n", VMM_HIGHMEM_BASE,
+	    vmm_highmem_size(ctl->vmm));
+	return 0;
+}
+
 static int
 compat_all(struct ctl *ctl)
 {
@@ -65,8 +138,10 @@ static const struct compat_action {
 	ctl_verb *verb;
 } compat_actions[] = {
 	{ "get-all", compat_all },
-	{ "get-memseg", cmd_mem },
-	{ "get-memmap", cmd_mem },
+	{ "get-lowmem", compat_lowmem },
+	{ "get-highmem", compat_highmem },
+	{ "get-memseg", compat_memseg },
+	{ "get-memmap", compat_memmap },
 	{ "get-active-cpus", compat_active_cpus },
 	{ "get-stats", cmd_stats },
 	{ "inject-nmi", cmd_nmi },
@@ -137,6 +212,8 @@ compat_option(struct compat *c, const char *word)
 		c->ctl.json = true;
 	} else if (strncmp(word, "get-gpa-pmap=", 13) == 0) {
 		c->pmap = word + 13;
+	} else if (strncmp(word, "gpa-pmap=", 9) == 0) {
+		c->pmap = word + 9;
 	} else if (strncmp(word, "get-", 4) != 0 ||
 	    !compat_register(c, word + 4)) {
 		return ctl_fail("unknown option --%s: see vmmctl --help",
@@ -190,7 +267,6 @@ compat_any(const bool *b, size_t n)
 static int
 compat_do(struct compat *c)
 {
-	bool mem = false;
 	int error = 0;
 
 	if (compat_any(c->reg, VMM_REG_COUNT) ||
@@ -200,11 +276,8 @@ compat_do(struct compat *c)
 	if (error == 0 && c->pmap != NULL)
 		error = compat_gpa_pmap(&c->ctl, c->pmap);
 	for (size_t i = 0; i < COMPAT_NACTIONS && error == 0; i++) {
-		bool is_mem = compat_actions[i].verb == cmd_mem;
-
-		if (!c->action[i] || (is_mem && mem))
+		if (!c->action[i])
 			continue;
-		mem |= is_mem;
 		error = compat_actions[i].verb(&c->ctl);
 	}
 	return error;

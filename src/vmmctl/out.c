@@ -62,6 +62,20 @@ out_number(struct out *o, const char *name, uint64_t value)
 }
 
 void
+out_real(struct out *o, const char *name, double value)
+{
+	out_name(o, name);
+	printf("%.6g", value);
+}
+
+void
+out_bool(struct out *o, const char *name, bool value)
+{
+	out_name(o, name);
+	fputs(value ? "true" : "false", stdout);
+}
+
+void
 out_hex(struct out *o, const char *name, uint64_t value)
 {
 	out_name(o, name);

@@ -19,6 +19,8 @@ void out_begin(struct out *o, const char *name, char bracket);
 void out_end(struct out *o, char bracket);
 void out_text(struct out *o, const char *name, const char *value);
 void out_number(struct out *o, const char *name, uint64_t value);
+void out_real(struct out *o, const char *name, double value);
+void out_bool(struct out *o, const char *name, bool value);
 void out_hex(struct out *o, const char *name, uint64_t value);
 /* After the last bracket. */
 void out_finish(struct out *o);

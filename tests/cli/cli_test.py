@@ -7,16 +7,20 @@ processor emulation and is over in seconds.  After each case the directory of
 machines must be empty.
 """
 import argparse
+import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import time
+import zlib
 
 ap = argparse.ArgumentParser()
 ap.add_argument('--hyve', required=True)
@@ -348,6 +352,219 @@ def case_vmmctl():
     check(r.returncode == 0 and r.stdout == b'', r)
     err = p.communicate(timeout=LIMIT)[1]
     check(p.returncode == 0 and err == b'hyve: vm: reset\n', p.returncode, err)
+
+
+def openmetrics(text):
+    """Reads OpenMetrics text as a scraper would; => {family: (type, [(labels, value)])}."""
+    check(text.endswith('# EOF\n') and text.count('# EOF') == 1, text[-40:])
+    name = r'[a-zA-Z_:][a-zA-Z0-9_:]*'
+    suffixes = {'counter': ['_total', '_created'], 'gauge': [''], 'info': ['_info']}
+    families, current = {}, None
+    for line in text.split('\n')[:-2]:
+        m = re.fullmatch(r'# (TYPE|HELP|UNIT) (%s) (.*)' % name, line)
+        if m:
+            if m[2] != current:
+                check(m[2] not in families, 'family in two places', m[2])
+                current = m[2]
+                families[current] = ['unknown', [], set()]
+            check(m[1] not in families[current][2] and not families[current][1], line)
+            families[current][2].add(m[1])
+            if m[1] == 'TYPE':
+                check(m[3] in suffixes, line)
+                families[current][0] = m[3]
+            continue
+        m = re.fullmatch(r'(%s)(?:\{(.*)\})? (\S+)' % name, line)
+        check(m and current, 'no sample', line)
+        kind, samples, _ = families[current]
+        check(m[1] in [current + s for s in suffixes[kind]], 'sample of another family', line)
+        labels, rest = {}, m[2] or ''
+        while rest:
+            l = re.match(r'(%s)="((?:[^"\\\n]|\\[\\"n])*)"(?:,|$)' % name, rest)
+            check(l and l[1] not in labels, 'labels', line)
+            labels[l[1]] = l[2]
+            rest = rest[l.end():]
+        check(labels not in [s[0] for s in samples], 'sample twice', line)
+        v = float(m[3])
+        check(kind != 'counter' or v >= 0, line)
+        samples.append((labels, v))
+    return families
+
+
+def png(path):
+    """=> width, height, rows of RGB bytes; every checksum is looked at."""
+    data = open(path, 'rb').read()
+    check(data[:8] == b'\x89PNG\r\n\x1a\n', data[:8])
+    at, body = 8, b''
+    while at < len(data):
+        n, = struct.unpack('>I', data[at:at + 4])
+        kind, chunk = data[at + 4:at + 8], data[at + 8:at + 8 + n]
+        check(struct.unpack('>I', data[at + 8 + n:at + 12 + n])[0] ==
+              zlib.crc32(kind + chunk), kind)
+        if kind == b'IHDR':
+            w, h, depth, colour = struct.unpack('>IIBB', chunk[:10])
+            check(depth == 8 and colour == 2, chunk)
+        if kind == b'IDAT':
+            body += chunk
+        at += 12 + n
+    raw, rows, before = zlib.decompress(body), [], bytearray(w * 3)
+    for y in range(h):
+        f, line = raw[y * (w * 3 + 1)], bytearray(raw[y * (w * 3 + 1) + 1:(y + 1) * (w * 3 + 1)])
+        for x in range(w * 3):
+            a = line[x - 3] if x >= 3 else 0
+            b, c = before[x], before[x - 3] if x >= 3 else 0
+            p = a + b - c
+            paeth = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            line[x] = (line[x] + [0, a, b, (a + b) // 2, paeth][f]) & 255
+        rows.append(bytes(line))
+        before = line
+    return w, h, rows
+
+
+def ctl_json(*args):
+    r = ctl(*args, '--json')
+    check(r.returncode == 0 and r.stderr == b'', args, r)
+    return json.loads(r.stdout)
+
+
+def case_look():
+    """Looking into memory: the answers agree with each other."""
+    p = start('hello', '-c', '2', '-m', '3136M')
+    wait_running()
+    j = ctl_json('mem', 'vm')
+    seg, maps = j['segments'][0], j['maps']
+    check(seg['pages']['resident'] == sum(m['pages']['resident'] for m in maps) and
+          seg['kind'] == 'anonymous' and j['pages'] == seg['pages'], j)
+    r = ctl_json('mem', 'vm', '--resident')
+    check(r['pages'] == seg['pages']['resident'] == sum(x['length'] for x in r['ranges']) // 4096, r)
+    gpa = r['ranges'][0]['gpa']
+    g = ctl_json('mem', 'vm', '--page', gpa)
+    check(g['state']['resident'] and g['segment'] == 'sysmem' and len(g['entries']) == 4 and
+          [e['level'] for e in g['entries']] == [4, 3, 2, 1] and
+          g['entries'][3]['hpa'] == g['hpa'] and g['entries'][3]['prot'] == 'rwx', g)
+    g = ctl_json('mem', 'vm', '--page=0xc0000000')
+    check(not g['mapped'] and not any(g['state'].values()), g)
+    # all that the loader wrote; then nothing; another client sees it all
+    d = ctl_json('mem', 'vm', '--dirty')
+    check(0 < d['pages'] <= r['pages'] and d['client'] == 'vmmctl', d)
+    check(ctl_json('mem', 'vm', '--dirty')['pages'] == 0)
+    check(ctl_json('mem', 'vm', '--dirty=other')['ranges'] == d['ranges'])
+    check(ctl('mem', 'vm', '--dirty-end=other').returncode == 0)
+    for i in range(7):
+        check(ctl('mem', 'vm', '--dirty=c%d' % i).returncode == 0)
+    check(ctl('mem', 'vm', '--dirty=c8').stderr == b'vmmctl: there are 8 clients already\n')
+    w = ctl_json('mem', 'vm', '--working-set=0.05')
+    check(len(w['samples']) == 1 and w['bytes'] == 0, w)
+    c = ctl_json('mem', 'vm', '--check')
+    check(len(c) > 8 and all(x['counted'] == x['found'] for x in c), c)
+    # the picture: as many pixels of each colour as it says pages
+    f = os.path.join(tmp.name, 'h.png')
+    h = ctl_json('mem', 'vm', '--heatmap', f, '--working-set', '0')
+    width, height, rows = png(f)
+    check((width, height) == (h['width'], h['height']) and h['pages_per_pixel'] == 1 and
+          sum(h['pages'].values()) - h['pages']['superpage'] == 3136 << 8, h)
+    drawn = 0
+    for y in range(h['y'], h['y'] + (3136 << 8) // h['pixels_per_row']):
+        line = rows[y][h['x'] * 3:(h['x'] + h['pixels_per_row']) * 3]
+        drawn += sum(1 for i in range(0, len(line), 3) if line[i:i + 3] != b'\0\0\0')
+    check(drawn == (3136 << 8) - h['pages']['absent'] == r['pages'], drawn, h)
+    r = ctl('mem', 'vm', '--heatmap', '/nonexistent/h.png', '--working-set=0')
+    check(r.returncode == 1 and
+          r.stderr == b'vmmctl: /nonexistent/h.png: No such file or directory\n', r)
+    for args, line in (
+            (['--page', 'x'], '--page: "x" is no address'),
+            (['--working-set', 'x'], '--working-set: "x" is no number from 0.01 to 86400'),
+            (['--page'], '--page wants a value'),
+            (['--check', '--resident'], 'mem answers one question at a time'),
+            (['--batch'], 'unknown option --batch: see vmmctl --help'),
+            (['--dirty-end=none'], 'none: No such file or directory')):
+        r = ctl('mem', 'vm', *args)
+        check(r.returncode == 1 and r.stderr.decode() == 'vmmctl: ' + line + '\n', args, r)
+    for args in ([], ['--page=0'], ['--resident'], ['--dirty=c0'], ['--check'],
+                 ['--working-set=0.01'], ['--dirty-end=c0']):
+        r = ctl('mem', 'vm', *args)
+        check(r.returncode == 0 and r.stderr == b'', args, r)
+    r = ctl('--vm=vm', '--get-lowmem', '--get-highmem', '--gpa-pmap=0x1000').stdout
+    check(b'lowmem\t\t0x0000000000000000/3221225472\n' in r and
+          b'highmem\t\t0x0000000100000000/67108864\n' in r and r.count(b'\n') == 3, r)
+    ctl('stop', 'vm')
+    p.communicate(timeout=LIMIT)
+
+
+def case_host():
+    p = start('hello', '-m', '64M')
+    wait_running()
+    j = ctl_json('host')
+    with open('/proc/meminfo') as f:
+        total = int(f.readline().split()[1]) << 10
+    check(j['mem_total'] == total and 0 < j['mem_free'] <= j['mem_available'] <= total and
+          [m['name'] for m in j['machines']] == ['vm'] and
+          0 < j['machines'][0]['resident'] < j['machines'][0]['memory'] == 64 << 20, j)
+    check(b'mem_total: ' in ctl('host').stdout)
+    r = ctl('top', '-b', '--interval=0.1', '--count=3')
+    lines = r.stdout.decode().split('\n')
+    check(r.returncode == 0 and len(lines) == 9 and lines[0] == lines[3] == lines[6] and
+          lines[0].split()[:2] == ['NAME', 'CPU%'] and lines[1].startswith('vm ') and
+          max(map(len, lines)) <= 80, r)
+    r = run(['top', '--json', '--interval=0.1', '--count=2'], prog=opt.vmmctl).stdout
+    check([json.loads(l)[0]['name'] for l in r.splitlines()] == ['vm', 'vm'], r)
+    ctl('stop', 'vm')
+    p.communicate(timeout=LIMIT)
+    check(ctl_json('host')['machines'] == [])
+
+
+def case_top():
+    """On a terminal of 24 lines; what was there comes back."""
+    p = start('hello', '-m', '64M')
+    wait_running()
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 80, 0, 0))
+    before = termios.tcgetattr(slave)
+    for end in (b'q', signal.SIGTERM):
+        t = subprocess.Popen([opt.vmmctl, 'top', '--interval', '0.2'], env=env, stdin=slave,
+                             stdout=slave, stderr=slave)
+        out = b''
+        while out.count(b'vm ') < 3:
+            check(select.select([master], [], [], LIMIT)[0], out)
+            out += os.read(master, 4096)
+        check(not termios.tcgetattr(slave)[3] & termios.ICANON)
+        os.write(master, end) if end == b'q' else t.send_signal(end)
+        while b'\x1b[?1049l' not in out:
+            check(select.select([master], [], [], LIMIT)[0], out)
+            out += os.read(master, 4096)
+        check(t.wait(LIMIT) == 0 and termios.tcgetattr(slave) == before, out)
+        check(out.startswith(b'\x1b[?1049h') and b'1 machine, each 0.2s; q ends' in out, out)
+    os.close(master)
+    os.close(slave)
+    ctl('stop', 'vm')
+    p.communicate(timeout=LIMIT)
+
+
+def case_metrics():
+    check(openmetrics(ctl('metrics', '--all').stdout.decode()) == {})
+    p = start('hello', '-c', '2', '-m', '64M')
+    wait_running()
+    f = openmetrics(ctl('metrics', 'vm').stdout.decode())
+    j = ctl_json('stats', 'vm')
+    check(f['hyve_vm_resident'][0] == 'gauge' and f['hyve_vm_resident'][1] ==
+          [({'vm': 'vm'}, j['machine']['vm.resident'])], f['hyve_vm_resident'])
+    check(f['hyve_vm_faults_zero'][0] == 'counter' and
+          [s[0] for s in f['hyve_vcpu_runs'][1]] ==
+          [{'vm': 'vm', 'vcpu': str(i)} for i in range(2)], f)
+    pages = {s[0]['state']: s[1] for s in f['hyve_memory_pages'][1]}
+    check(pages['resident'] == j['machine']['vm.resident'] and
+          all(s[0]['segment'] == 'sysmem' for s in f['hyve_memory_pages'][1]), pages)
+    every = openmetrics(ctl('metrics', '--all').stdout.decode())
+    check(every.keys() == f.keys(), every.keys() ^ f.keys())
+    # counters never shrink, and what is no counter is known as such
+    for name in j['machine']:
+        check('hyve_' + name.replace('.', '_') in f, name)
+    for args, line in ((['metrics'], 'metrics wants the name of a machine, or --all'),
+                       (['metrics', 'vm', '--json'],
+                        'metrics are OpenMetrics text: stats has --json')):
+        r = ctl(*args)
+        check(r.returncode == 1 and r.stderr.decode() == 'vmmctl: ' + line + '\n', args, r)
+    ctl('stop', 'vm')
+    p.communicate(timeout=LIMIT)
 
 
 failed = 0

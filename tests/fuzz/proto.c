@@ -35,9 +35,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static char out[sizeof(struct proto_reply) + PROTO_MAXDATA];
 	struct vmm *vmm = fuzz_machine();
+	struct vmm_count count[32];
 	struct proto_reply r;
 	struct proto_head h;
 	const void *payload;
+	unsigned ncount;
 	size_t n;
 	long used;
 
@@ -52,5 +54,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		data += used;
 		len -= (size_t)used;
 	}
+	if (vmm_recount(vmm, count, 32, &ncount) != 0 || ncount > 32)
+		abort();
+	for (unsigned i = 0; i < ncount; i++)
+		if (count[i].counted != count[i].found)
+			abort();
 	return 0;
 }
