@@ -636,6 +636,7 @@ cache_make(struct soft_cpu *cpu, struct cache *c, const struct cache_src *src,
 	if (p == NULL || (p2 == NULL && src->gpa2 != 0))
 		return NULL;
 	b = &c->block[n];
+	c->out.smp = cpu->vm->ncpu > 1;
 	c->out.rdtscp = soft_has(cpu->vm, SOFT_CPUID_81_EDX, 27);
 	c->out.no_lock = atomic_load(&cpu->vm->no_lock);
 	memset(b, 0, sizeof(*b));

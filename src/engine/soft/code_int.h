@@ -28,7 +28,7 @@ enum code_site_kind {
 /* System instructions that fast.c carries out. */
 enum code_fast {
 	CODE_F_SYSCALL, CODE_F_SYSRET, CODE_F_IRETQ, CODE_F_WRMSR,
-	CODE_F_RDMSR, CODE_F_CR3, CODE_F_INVLPG,
+	CODE_F_RDMSR, CODE_F_CR3, CODE_F_INVLPG, CODE_F_PAUSE,
 };
 
 /* Follows a call of cpu->slow_fn in cold code; says what is wanted. */
@@ -90,6 +90,7 @@ struct code_out {
 	uint32_t pos;	/* next free byte */
 	bool no_lock;	/* LOCK may be left out */
 	bool rdtscp;	/* the guest has RDTSCP */
+	bool smp;	/* several vCPUs */
 	struct code_fault fault[512];
 	unsigned nfault;
 	uint32_t slot_stub[2 * SOFT_MMU_COUNT]; /* position of the refill code */

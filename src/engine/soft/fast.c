@@ -9,11 +9,14 @@
  * This file is compiled for general registers only: the guest's vector state
  * stays in the host's units.
  */
+#include <sys/syscall.h>
+
 #include "engine/soft/code_int.h"
 #include "engine/soft/sys_int.h"
 
 enum fast_result { FAST_EXEC, FAST_NEXT, FAST_JUMP };
 
+#define FAST_PAUSES 128u /* a few microseconds */
 #define FAST_FLAGS (SOFT_FL_TF | SOFT_FL_IF | SOFT_FL_DF | SOFT_FL_IOPL | \
     SOFT_FL_NT | SOFT_FL_AC | SOFT_FL_ID)
 
@@ -238,6 +241,17 @@ fast_cr3(struct soft_cpu *cpu, uint64_t val, uint64_t next)
 	return FAST_JUMP;
 }
 
+/* No libc here. */
+static void
+fast_yield(struct soft_cpu *cpu)
+{
+	long r = SYS_sched_yield;
+
+	__asm__ volatile("syscall" : "+a"(r) : : "rcx", "r11", "memory");
+	cpu->pauses = FAST_PAUSES;
+	cpu->st.yields++;
+}
+
 uint64_t
 soft_fast(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
@@ -268,6 +282,10 @@ soft_fast(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 			soft_tlb_flush_page(cpu, va);
 		cpu->rip = next;
 		r = FAST_JUMP;
+		break;
+	case CODE_F_PAUSE:
+		fast_yield(cpu);
+		r = FAST_NEXT;
 		break;
 	}
 	switch (r) {

@@ -269,6 +269,7 @@ static const struct {
 	SOFT_STAT("soft.cache_flushes", st.cache_flushes),
 	SOFT_STAT("soft.host_faults", st.host_faults),
 	SOFT_STAT("soft.slow", st.slow),
+	SOFT_STAT("soft.yields", st.yields),
 	SOFT_STAT("soft.claims", st.claims),
 	SOFT_STAT("soft.msr.unknown_reads", gp_msr_reads),
 	SOFT_STAT("soft.msr.unknown_writes", gp_msr_writes),

@@ -172,6 +172,7 @@ struct soft_cpu {
 	uint32_t link_plain;	 /* link_site wants a plain block */
 	uint32_t out_why;	 /* enum code_why */
 	_Atomic uint32_t in_code; /* A: may be in generated code */
+	uint32_t pauses;      /* left until a PAUSE gives the CPU away */
 	uint32_t fpu_live;    /* guest vector state is in the host's units */
 	uint32_t mode_key;    /* SOFT_KEY_* of the current mode */
 	uint32_t mmuidx;
@@ -255,7 +256,7 @@ struct soft_cpu {
 		uint64_t tlb_fills, tlb_flushes, tlb_flush_page;
 		uint64_t nested_faults, page_faults, exceptions, interrupts;
 		uint64_t exec, exec_thunk, mmio, pio, blocks_run, blocks_made;
-		uint64_t smc, cache_flushes, host_faults, slow, claims;
+		uint64_t smc, cache_flushes, host_faults, slow, claims, yields;
 	} st;
 
 	uint32_t slot_used[SOFT_SLOTS_USED]; /* byte offsets in slot[] */

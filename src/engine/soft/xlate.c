@@ -141,6 +141,8 @@ xl_native(struct xl *x)
 		return xl_lea(x);
 	if (in->memop >= 0 && in->mem_access == 0)
 		return true; /* NOP, prefetch */
+	if (in->zi.mnemonic == ZYDIS_MNEMONIC_PAUSE && x->o->smp)
+		return xl_pause(x);
 	if (in->zi.mnemonic == ZYDIS_MNEMONIC_XCHG && mem && x->o->no_lock &&
 	    xl_xchg(x))
 		return true;

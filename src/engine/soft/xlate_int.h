@@ -142,6 +142,7 @@ unsigned xl_value(struct xl *x, unsigned r);
 bool xl_sys(struct xl *x);
 bool xl_popf(struct xl *x);
 bool xl_xsave(struct xl *x);
+bool xl_pause(struct xl *x);
 void xl_pushf(struct xl *x);
 void xl_unlock(struct soft_insn *in);
 bool xl_xchg(struct xl *x);

@@ -257,6 +257,30 @@ xl_rdtsc(struct xl *x, bool aux)
 	return true;
 }
 
+/*
+ * PAUSE.  Who spins for long waits for a vCPU that the host does not run: every
+ * so often one gives the CPU away.
+ */
+bool
+xl_pause(struct xl *x)
+{
+	struct code_out *o = x->o;
+	struct xl_cold *c;
+
+	xl_clobber(x);
+	emit_n(o, "\xf3\x90", 2);
+	emit_gs(o, false, 0x83, 5, EMIT_CPU(pauses)); /* sub dword, 1 */
+	emit_1(o, 1);
+	c = xl_cold(x, XL_C_SITE, CODE_S_FAST);
+	c->site.n = CODE_F_PAUSE;
+	c->site.sp = x->in->len;
+	emit_n(o, "\x0f\x82", 2); /* jb */
+	c->from = o->pos;
+	emit_4(o, 0);
+	c->site.rel = o->pos;
+	return true;
+}
+
 /* MOV from a segment register to a general one */
 static bool
 xl_mov_seg(struct xl *x)
