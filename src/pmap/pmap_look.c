@@ -69,7 +69,7 @@ pmap_look_large(struct pmap_look *pl, pmap_table_t *ep, gpa_t gpa, unsigned leve
  * looked at: what taking dirty bits has split.  => it did */
 static bool
 pmap_look_promote(const struct pmap_look *pl, const struct pmap_block *b)
-    LOCK_REQUIRES(&pl->pm->lock)
+    LOCK_NO_ANALYSIS
 {
 	for (unsigned i = 0; i < 8; i++)
 		if ((b->accessed[i] & b->dirty[i]) != ~0ul)
@@ -82,7 +82,6 @@ pmap_look_promote(const struct pmap_look *pl, const struct pmap_block *b)
 /* => true: the entry has become another; look again */
 static bool
 pmap_look_leaves(struct pmap_look *pl, pmap_table_t *t, gpa_t gpa)
-    LOCK_REQUIRES(&pl->pm->lock)
 {
 	const struct pte_format *f = &pl->pm->f;
 	uint64_t clear = 0, mask[8], hit[8] = { 0 };
