@@ -144,9 +144,11 @@ int vmm_open_devmem(struct vmm *vmm, const char *name, int oflag);
 int vmm_swap_on(const char *dir, uint64_t bytes);
 /*
  * Anonymous guest memory that may be resident, in bytes; 0: no limit.  What is
- * over it is paged out before the call returns; where swap is full or absent
- * the guest keeps it, and an event is logged.
- * => -EINVAL: not 0 and less than 1 MB; -EBUSY: memory is wired for passthrough
+ * over it is paged out before the call returns.  Where swap is full an event is
+ * logged, and a vCPU that needs more memory waits: VMM_EXIT_MEMFAIL with
+ * -ENOSPC, to be run again later.
+ * => -EINVAL: not 0 and less than 1 MB; -ENXIO: no swap (vmm_swap_on);
+ *    -EBUSY: memory is wired for passthrough
  */
 int vmm_set_limit(struct vmm *vmm, uint64_t bytes);
 int vmm_get_limit(struct vmm *vmm, uint64_t *bytesp);

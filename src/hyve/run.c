@@ -30,12 +30,15 @@
 #include "hyve/serial.h"
 
 #define RUN_DEBUG_PORT 0xf4
+#define RUN_STALL_MIN 4 /* ms */
+#define RUN_STALL_MAX 256
 
 struct run_vcpu {
 	struct run *run;
 	struct vmm_vcpu *vcpu;
 	pthread_t thread;
 	unsigned id;
+	unsigned stall_ms; /* how long it waits for memory; 0: it does not */
 };
 
 static void
@@ -97,11 +100,35 @@ run_fail(struct run *r, const char *why)
 	(void)vmm_suspend(r->vmm, VMM_SUSPEND_ERROR);
 }
 
+/*
+ * Memory cannot be had: swap is full or cannot be read.  Nothing is made up
+ * and nothing is lost: the vCPU waits and tries again, for the limit may be
+ * raised, or the disk come back.
+ */
+static void
+run_stall(struct run_vcpu *rv, const struct vmm_exit *ex)
+{
+	if (rv->stall_ms == 0) {
+		rv->stall_ms = RUN_STALL_MIN;
+		log_warn("vCPU %u waits for memory at gpa %#lx: %s", rv->id,
+		    ex->u.memfail.gpa, strerror(-ex->u.memfail.error));
+	} else if (rv->stall_ms < RUN_STALL_MAX) {
+		rv->stall_ms *= 2;
+	}
+	(void)usleep(rv->stall_ms * 1000);
+}
+
 /* => false: the vCPU is done */
 static bool
-run_exit(struct run *r, struct vmm_exit *ex)
+run_exit(struct run_vcpu *rv, struct vmm_exit *ex)
 {
+	struct run *r = rv->run;
 	int none = VMM_SUSPEND_NONE;
+
+	if (rv->stall_ms != 0 && ex->reason != VMM_EXIT_MEMFAIL) {
+		rv->stall_ms = 0;
+		log_info("vCPU %u goes on", rv->id);
+	}
 
 	switch (ex->reason) {
 	case VMM_EXIT_INTR:
@@ -124,9 +151,7 @@ run_exit(struct run *r, struct vmm_exit *ex)
 		    ex->u.suspend.how);
 		return false;
 	case VMM_EXIT_MEMFAIL:
-		log_error("guest memory at %#lx cannot be had: %s",
-		    ex->u.memfail.gpa, strerror(-ex->u.memfail.error));
-		run_fail(r, "guest memory lost");
+		run_stall(rv, ex);
 		return true;
 	default:
 		log_error("vCPU stopped at rip %#lx", ex->rip);
@@ -151,7 +176,7 @@ run_vcpu(void *arg)
 			run_fail(r, "a vCPU failed");
 			break;
 		}
-		if (!run_exit(r, &ex))
+		if (!run_exit(rv, &ex))
 			break;
 	}
 	if (atomic_fetch_sub(&r->alive, 1) == 1)

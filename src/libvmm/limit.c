@@ -31,6 +31,9 @@ limit_error(int error, uint64_t bytes)
 	if (error == -EINVAL)
 		return api_error(error,
 		    "a limit of %lu bytes: 0 (none) or at least 1 MB", bytes);
+	if (error == -ENXIO)
+		return api_error(error, "a limit wants swap: start with -o "
+		    "memory.swap=SIZE");
 	if (error == -EBUSY)
 		return api_error(error, "no limit while all of memory is wired");
 	return api_errno(error, "limit");

@@ -33,6 +33,9 @@ struct vmspace_config {
 	/* Called after [gpa, gpa+len) lost its pages or rights, and before the
 	 * memory is reused; may be NULL. */
 	void (*unmapped)(void *arg, gpa_t gpa, uint64_t len);
+	/* A fault of the guest that would go over the limit, while nothing can
+	 * be paged out, fails with -ENOSPC; else memory goes over it. */
+	bool hard_limit;
 	/* Something an operator should know; under vm's locks: note it and
 	 * return.  May be NULL. */
 	void (*event)(void *arg, enum vm_event ev, gpa_t gpa, int error);
@@ -135,7 +138,8 @@ int vm_map_discard(struct vmspace *vms, gpa_t gpa,
 /*
  * Resolves a nested fault: afterwards pmap_walk(gpa, access) succeeds.
  * => may sleep (page-in); the calling vCPU must not be active in the pmap
- * => 0, -EFAULT (no entry or access forbidden), -EIO, -ENOMEM, -EINTR
+ * => 0, -EFAULT (no entry or access forbidden), -ENOMEM, -EINTR; -EIO (the
+ *    contents cannot be read), -ENOSPC (hard_limit): try again later
  */
 int vm_fault(struct vmspace *vms, gpa_t gpa, int access) BASE_MUST_CHECK;
 
@@ -163,6 +167,7 @@ void vm_release(struct vmspace *vms, struct vm_hold *hold);
 int vm_swap_init(const char *dir, uint64_t bytes) BASE_MUST_CHECK;
 void vm_swap_fini(void);     /* when all objects are gone */
 uint64_t vm_swap_used(void); /* slots */
+bool vm_swap_ready(void);
 
 /* Anonymous memory that may be resident, in bytes; 0: no limit.  Takes effect
  * before it returns. => 0; -EINVAL: less than VM_LIMIT_MIN; -EBUSY: pinned */
@@ -226,6 +231,7 @@ struct vm_stats {
 	uint64_t collapses, collapse_fails; /* 2 MB host pages asked for */
 	uint64_t pt_pages; /* page-table pages of the pmap */
 	uint64_t pageouts, pageins, refaults, swap_errors;
+	uint64_t stalls; /* faults that failed with -ENOSPC or -EIO */
 };
 void vmspace_stats(struct vmspace *vms, struct vm_stats *st);
 

@@ -166,8 +166,11 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
 	*pagep = p;
 out:
 	vm_object_unlock(obj);
-	if (error == -EIO && vms->cfg.event != NULL)
+	if (error == -EIO && vms->cfg.event != NULL && vms->lost != gpa) {
+		/* once, for it will be tried again */
+		vms->lost = gpa;
 		vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, error);
+	}
 	if (error == 0 && limited) {
 		vm_pageout_balance(vms);
 		if (!wire) {
@@ -177,6 +180,28 @@ out:
 		}
 	}
 	return error;
+}
+
+/* Would a fault at gpa need another page of memory? */
+static bool
+vm_fault_needs(struct vmspace *vms, gpa_t gpa, int access)
+    LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_entry *e = vm_entry_lookup(vms, gpa);
+	struct vm_object *o;
+	struct vm_page *p;
+	bool needs;
+	uint64_t i;
+
+	if (e == NULL || (e->prot & access) != access)
+		return false;
+	vm_object_lock(e->obj);
+	p = vm_object_find(e->obj, (e->off + (gpa - e->start)) / VMM_PAGE_SIZE,
+	    &o, &i);
+	needs = p == NULL || p->state != VM_PAGE_RESIDENT ||
+	    (o != e->obj && (access & VMM_PROT_WRITE) != 0);
+	vm_object_unlock(e->obj);
+	return needs;
 }
 
 int
@@ -190,8 +215,13 @@ vm_fault(struct vmspace *vms, gpa_t gpa, int access)
 	if (pmap_emulate_accessed_dirty(vms->pmap, gpa, access) == 0) {
 		vms->st.faults_ad++;
 		error = 0;
-	} else
+	} else if (vms->swap_failed && vm_fault_needs(vms, gpa, access) &&
+	    vm_pageout_stuck(vms))
+		error = -ENOSPC;
+	else
 		error = vm_fault_locked(vms, gpa, access, access, false, &o, &p);
+	if (error == -ENOSPC || error == -EIO)
+		vms->st.stalls++;
 	lock_release(&vms->lock);
 	return error;
 }

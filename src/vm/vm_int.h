@@ -119,6 +119,7 @@ struct vmspace {
 	_Atomic uint64_t limit; /* pages; 0: none */
 	bool pinned;		/* M: no limit may be set */
 	bool swap_failed;	/* M: the last write; said so already */
+	gpa_t lost;		/* M: page last said to be lost, or VM_MAXGPA */
 	struct vm_stats st;	/* M */
 };
 
@@ -209,5 +210,7 @@ int vm_swap_read(void *ptr, unsigned n, uint32_t slot);
 
 /* vm_pageout.c: with the map locked, after pages came in */
 void vm_pageout_balance(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+/* Nothing more may come in: over a hard limit, and nothing leaves. */
+bool vm_pageout_stuck(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
 
 #endif /* VM_VM_INT_H */

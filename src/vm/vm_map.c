@@ -35,6 +35,7 @@ vmspace_create(const struct vmspace_config *cfg, struct vmspace **vmsp)
 	}
 	vm_count(spaces, 1);
 	vms->cfg = *cfg;
+	vms->lost = VM_MAXGPA;
 	lock_init(&vms->lock, "vm_map", LOCK_RANK_VM_MAP);
 	*vmsp = vms;
 	return 0;

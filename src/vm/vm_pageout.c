@@ -225,6 +225,19 @@ vm_pageout_balance(struct vmspace *vms)
 		    base_min(VM_PAGEOUT_EXTRA, limit / 16));
 }
 
+bool
+vm_pageout_stuck(struct vmspace *vms)
+{
+	uint64_t limit = atomic_load_explicit(&vms->limit, memory_order_relaxed);
+
+	if (limit == 0 || !vms->cfg.hard_limit || !vms->swap_failed ||
+	    vm_pageout_resident(vms) < limit)
+		return false;
+	/* The one who waits is the one who tries again. */
+	(void)vm_pageout_locked(vms, VM_PAGEOUT_EXTRA);
+	return vm_pageout_resident(vms) >= limit;
+}
+
 uint64_t
 vmspace_reclaim(struct vmspace *vms, uint64_t bytes)
 {

@@ -53,6 +53,12 @@ vm_swap_fini(void)
 	vm_swap.ready = false;
 }
 
+bool
+vm_swap_ready(void)
+{
+	return vm_swap.ready;
+}
+
 uint64_t
 vm_swap_used(void)
 {

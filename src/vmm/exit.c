@@ -21,7 +21,7 @@ exit_fault(void *arg, unsigned vcpu, gpa_t gpa, int access)
 		return error;
 	machine_stat(&m->vcpu[vcpu], nested_fails);
 	/* No memory left on the host: the page's contents cannot be had. */
-	return error == -EFAULT ? -EFAULT : -EIO;
+	return error == -EFAULT || error == -ENOSPC ? error : -EIO;
 }
 
 static int

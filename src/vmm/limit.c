@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "vmm/limit.h"
 
+#include <errno.h>
+
 #include "vm/vm.h"
 #include "vmm/machine_int.h"
 
@@ -15,6 +17,8 @@ limit_swap_init(const char *dir, uint64_t bytes)
 int
 limit_set(struct machine *m, uint64_t bytes)
 {
+	if (bytes != 0 && !vm_swap_ready())
+		return -ENXIO;
 	return vmspace_set_limit(m->vms, bytes);
 }
 

@@ -48,8 +48,8 @@ machine_vm_event(void *arg, enum vm_event ev, gpa_t gpa, int error)
 
 	switch (ev) {
 	case VM_EVENT_SWAP_FULL:
-		log_warn("%s: swap is full; guest memory goes over its limit",
-		    m->name);
+		log_warn("%s: swap is full; who needs memory over the "
+			 "limit waits", m->name);
 		break;
 	case VM_EVENT_SWAP_ERROR:
 		log_error("%s: swap cannot be written: %s; its pages stay",
@@ -72,6 +72,7 @@ machine_create_vmspace(struct machine *m, const struct machine_config *cfg)
 		.arg = m,
 		.unmapped = machine_unmapped,
 		.event = machine_vm_event,
+		.hard_limit = true,
 	};
 	int error = vm_init();
 

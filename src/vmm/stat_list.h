@@ -72,7 +72,10 @@
 	X(pageins, "vm.pageins", "pages read from swap, read-ahead included") \
 	X(refaults, "vm.refaults",                                          \
 	    "pages that came back soon after they were paged out")          \
-	X(swap_errors, "vm.swap_errors", "writes to swap that failed or found no room")
+	X(swap_errors, "vm.swap_errors",                                    \
+	    "writes to swap that failed or found no room")                  \
+	X(stalls, "vm.stalls",                                              \
+	    "faults put off: no room within the limit, or contents unreadable")
 #endif
 
 #ifndef STATS_GAUGES

@@ -192,11 +192,68 @@ test_swap(void)
 	vm_swap_fini();
 }
 
+/* A hard limit with a disk that takes nothing: the fault is put off, what is
+ * there stays of use, and it goes on when the disk is back. */
+static void
+test_stall(void)
+{
+	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .event = event,
+		.hard_limit = true };
+	struct vm_object *obj;
+	struct vmspace *vms;
+	struct vm_stats st;
+	struct vm_hold h;
+	gpa_t g;
+
+	memset(events, 0, sizeof(events));
+	fail_write = false;
+	CHECK(vm_swap_init("/tmp", 16 << 20) == 0);
+	CHECK(vmspace_create(&cfg, &vms) == 0);
+	CHECK(vm_object_create_anon(LEN, &obj) == 0);
+	CHECK(vm_map_insert(vms, 0, LEN, obj, 0, VMM_PROT_RW, 0) == 0);
+	CHECK(vmspace_set_limit(vms, VM_LIMIT_MIN) == 0);
+	fail_write = true;
+	for (g = 0; g < LEN; g += 4096) {
+		int error = vm_fault(vms, g, VMM_PROT_WRITE);
+
+		CHECK(error == 0 || error == -ENOSPC);
+		if (error != 0)
+			break;
+		*at(vms, g) = g + 1;
+	}
+	CHECK(g >= VM_LIMIT_MIN && g < VM_LIMIT_MIN + (256 << 10));
+	CHECK(vm_fault(vms, g, VMM_PROT_WRITE) == -ENOSPC);
+	CHECK(vm_fault(vms, 0, VMM_PROT_WRITE) == 0);
+	CHECK(events[VM_EVENT_SWAP_ERROR] == 1);
+	vmspace_stats(vms, &st);
+	CHECK(st.stalls == 2 && st.resident * 4096 <= g);
+	/* devices are not held up */
+	CHECK(vm_hold(vms, LEN - 4096, 8, VMM_PROT_RW, &h) == 0);
+	memcpy(h.ptr, &(uint64_t){ 7 }, 8);
+	vm_release(vms, &h);
+	/* room by discarding */
+	CHECK(vm_map_discard(vms, 0, 64 * 4096) == 0);
+	CHECK(vm_fault(vms, g, VMM_PROT_WRITE) == 0);
+	*at(vms, g) = g + 1;
+	fail_write = false;
+	for (gpa_t k = 0; k < LEN; k += 4096) {
+		CHECK(vm_fault(vms, k, VMM_PROT_READ) == 0);
+		CHECK(*at(vms, k) == (k < 64 * 4096 ? 0 : k <= g ? k + 1 :
+		    k == LEN - 4096 ? 7 : 0));
+	}
+	vm_check(vms);
+	CHECK(vm_object_resident(obj) <= VM_LIMIT_MIN);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+	vm_swap_fini();
+}
+
 int
 main(void)
 {
 	CHECK(vm_init() == 0);
 	test_alloc();
 	test_swap();
+	test_stall();
 	return 0;
 }
