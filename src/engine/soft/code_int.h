@@ -22,6 +22,7 @@ enum code_site_kind {
 	CODE_S_LINK,  /* direct exit to off; rel is the displacement */
 	CODE_S_JUMP,  /* exit to the address in the scratch register S0 */
 	CODE_S_FAST,  /* fast.c does it: n is enum code_fast, sp its length */
+	CODE_S_STR,   /* str.c does it: n is CODE_STR_* */
 	CODE_S_FPU,   /* load the guest's vector state, go on at rel */
 };
 
@@ -30,6 +31,15 @@ enum code_fast {
 	CODE_F_SYSCALL, CODE_F_SYSRET, CODE_F_IRETQ, CODE_F_WRMSR,
 	CODE_F_RDMSR, CODE_F_CR3, CODE_F_INVLPG, CODE_F_PAUSE,
 };
+
+#define CODE_STR_SHIFT 3u /* log2 of the element size */
+#define CODE_STR_OP 0xcu
+#define CODE_STR_MOVS 0u
+#define CODE_STR_STOS 4u
+#define CODE_STR_CMPS 8u
+#define CODE_STR_SCAS 12u
+#define CODE_STR_REP 0x10u
+#define CODE_STR_NE 0x20u
 
 /* Follows a call of cpu->slow_fn in cold code; says what is wanted. */
 struct code_site {
@@ -138,6 +148,7 @@ uint64_t soft_slow(struct soft_cpu *cpu, const struct code_site *s,
  * cpu->out_why set. */
 uint64_t soft_goto(struct soft_cpu *cpu);
 /* fast.c, for CODE_S_FAST. => as soft_slow */
+uint64_t soft_str(struct soft_cpu *cpu, const struct code_site *s);
 uint64_t soft_fast(struct soft_cpu *cpu, const struct code_site *s,
     uint64_t va);
 void signal_init(void);

@@ -80,7 +80,9 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	switch (s->kind) {
 	case CODE_S_READ:
 	case CODE_S_WRITE:
-		va = soft_slot_miss(cpu, s, va);
+	case CODE_S_STR:
+		va = s->kind == CODE_S_STR ? soft_str(cpu, s) :
+		    soft_slot_miss(cpu, s, va);
 		if (va == 0 && cpu->out_why == CODE_FAULT &&
 		    cpu->pmap_seq == seq &&
 		    soft_event_fast(cpu, &cpu->exc, true)) {

@@ -331,6 +331,8 @@ xl_insn(struct xl *x)
 		return xl_branch(x);
 	case SOFT_C_SYS:
 		return xl_sys(x);
+	case SOFT_C_STRING:
+		return xl_string(x);
 	case SOFT_C_FPUMEM:
 		return xl_xsave(x);
 	default:

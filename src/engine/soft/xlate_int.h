@@ -126,6 +126,7 @@ void xl_ref(struct xl *x, bool w, unsigned op, unsigned reg);
 void xl_stack_check(struct xl *x, int base, int disp, unsigned n, bool write);
 void xl_group_end(struct xl *x);
 void xl_group_drop(struct xl *x);
+bool xl_string(struct xl *x);
 void xl_slot_cold(struct xl *x, struct xl_cold *c);
 
 /* --- xlate_ctl.c */

@@ -547,3 +547,51 @@ xl_group_end(struct xl *x)
 			x->delta[r] = 0;
 	}
 }
+
+/* String instructions: C does them (str.c). */
+bool
+xl_string(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	struct code_site s = { .kind = CODE_S_STR,
+		.off = (uint16_t)x->page_off };
+	unsigned size = in->zi.opcode & 1 ? in->opsize : 1;
+
+	switch (in->zi.opcode) {
+	case 0xa4: case 0xa5:
+		s.n = CODE_STR_MOVS;
+		break;
+	case 0xa6: case 0xa7:
+		s.n = CODE_STR_CMPS;
+		break;
+	case 0xaa: case 0xab:
+		s.n = CODE_STR_STOS;
+		break;
+	case 0xae: case 0xaf:
+		s.n = CODE_STR_SCAS;
+		break;
+	default:
+		return false;
+	}
+	if (!x->is64 || in->addrsize != 8)
+		return false;
+	for (unsigned i = 0; i < in->zi.operand_count; i++)
+		if (in->op[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    (in->op[i].mem.segment == ZYDIS_REGISTER_FS ||
+		    in->op[i].mem.segment == ZYDIS_REGISTER_GS))
+			return false;
+	s.n |= (uint8_t)__builtin_ctz(size);
+	if (in->rep || in->repne)
+		s.n |= CODE_STR_REP;
+	if (in->repne)
+		s.n |= CODE_STR_NE;
+	xl_written(x, 0xffff);
+	xl_save(x);
+	x->live = false;
+	x->recipe = NULL;
+	s.rel = x->o->pos + 8 + (uint32_t)sizeof(s);
+	xl_site(x->o, &s);
+	/* The vector state is where it was; host addresses may not be. */
+	xl_group_drop(x);
+	return true;
+}
