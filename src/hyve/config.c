@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/vmm.h"
+
 enum config_type { CONFIG_TEXT, CONFIG_BOOL, CONFIG_SIZE, CONFIG_UINT };
 
 /* Every variable; hyve(1) documents them in this order. */
@@ -100,35 +102,6 @@ config_parse_uint(const char *s, uint64_t *up)
 	return errno != 0 ? -ERANGE : *end != '\0' ? -EINVAL : 0;
 }
 
-int
-config_parse_size(const char *s, uint64_t *bytesp)
-{
-	static const char suffix[] = "kmgtpe";
-	const char *p;
-	unsigned shift;
-	uint64_t n;
-	char *end;
-
-	if (!isdigit((unsigned char)s[0]))
-		return -EINVAL;
-	errno = 0;
-	n = strtoull(s, &end, 0);
-	if (errno != 0)
-		return -ERANGE;
-	if (*end == '\0') {
-		*bytesp = n < (1ul << 20) ? n << 20 : n;
-		return 0;
-	}
-	p = strchr(suffix, tolower((unsigned char)*end));
-	if (p == NULL || end[1] != '\0')
-		return -EINVAL;
-	shift = 10 * (unsigned)(p - suffix + 1);
-	if (n > UINT64_MAX >> shift)
-		return -ERANGE;
-	*bytesp = n << shift;
-	return 0;
-}
-
 /* Changes that turn a into b: insert, remove, replace. */
 static unsigned
 config_distance(const char *a, const char *b)
@@ -182,7 +155,7 @@ config_check(const struct config_def *def, const char *value, char *err,
 			want = "true or false";
 		break;
 	case CONFIG_SIZE:
-		if (config_parse_size(value, &u) != 0)
+		if (vmm_parse_memsize(value, &u) != 0)
 			want = "a size like 512M";
 		break;
 	case CONFIG_UINT:
@@ -342,7 +315,7 @@ config_get_number(const struct config *cfg, const char *key)
 	if (s == NULL)
 		return 0;
 	if (config_defs[config_find(key)].type == CONFIG_SIZE)
-		(void)config_parse_size(s, &u);
+		(void)vmm_parse_memsize(s, &u);
 	else
 		(void)config_parse_uint(s, &u);
 	return u;

@@ -40,9 +40,6 @@ const char *config_get_nth(const struct config *cfg, const char *key,
 /* key=value lines of all that is set or has a default, sorted as listed. */
 void config_dump(const struct config *cfg, FILE *fp);
 
-/* "512", "512M", "2g": below 1 MB a bare number counts megabytes.
- * => 0, -EINVAL, -ERANGE */
-int config_parse_size(const char *s, uint64_t *bytesp);
 /* The candidate most like s, NULL if none is close. */
 const char *config_nearest(const char *s, const char *const *cand, size_t n);
 

@@ -127,7 +127,7 @@ run_exit(struct run_vcpu *rv, struct vmm_exit *ex)
 
 	if (rv->stall_ms != 0 && ex->reason != VMM_EXIT_MEMFAIL) {
 		rv->stall_ms = 0;
-		log_info("vCPU %u goes on", rv->id);
+		log_warn("vCPU %u goes on", rv->id);
 	}
 
 	switch (ex->reason) {

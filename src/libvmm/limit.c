@@ -2,7 +2,9 @@
 /*
  * The limit of resident guest memory, and swap, through the API.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "libvmm/client.h"
@@ -74,4 +76,33 @@ vmm_get_limit(struct vmm *vmm, uint64_t *bytesp)
 	if (error == 0)
 		*bytesp = now;
 	return api_errno(error, "limit");
+}
+
+int
+vmm_parse_memsize(const char *s, uint64_t *bytesp)
+{
+	static const char suffix[] = "kmgtpe";
+	const char *p;
+	unsigned shift;
+	uint64_t n;
+	char *end;
+
+	if (!isdigit((unsigned char)s[0]))
+		return -EINVAL;
+	errno = 0;
+	n = strtoull(s, &end, 0);
+	if (errno != 0)
+		return -ERANGE;
+	if (*end == '\0') {
+		*bytesp = n < (1ul << 20) ? n << 20 : n;
+		return 0;
+	}
+	p = strchr(suffix, tolower((unsigned char)*end));
+	if (p == NULL || end[1] != '\0')
+		return -EINVAL;
+	shift = 10 * (unsigned)(p - suffix + 1);
+	if (n > UINT64_MAX >> shift)
+		return -ERANGE;
+	*bytesp = n << shift;
+	return 0;
 }

@@ -3,6 +3,7 @@
  * Verbs that change a machine.  With --json they answer {"ok":true}.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "vmmctl/vmmctl.h"
 
@@ -32,6 +33,36 @@ cmd_reset(struct ctl *ctl)
 {
 	return cmd_control_done(ctl,
 	    vmm_suspend(ctl->vmm, VMM_SUSPEND_RESET));
+}
+
+/* Without a size it only tells. */
+int
+cmd_limit(struct ctl *ctl)
+{
+	uint64_t bytes;
+	int error = 0;
+
+	if (ctl->value != NULL && strcmp(ctl->value, "none") == 0)
+		bytes = 0;
+	else if (ctl->value != NULL &&
+	    vmm_parse_memsize(ctl->value, &bytes) != 0) {
+		(void)ctl_fail("limit: \"%s\" is not a size like 200M",
+		    ctl->value);
+		return CTL_SAID;
+	}
+	if (ctl->value != NULL)
+		error = vmm_set_limit(ctl->vmm, bytes);
+	if (error == 0)
+		error = vmm_get_limit(ctl->vmm, &bytes);
+	if (error != 0)
+		return error;
+	if (ctl->json)
+		printf("{\"limit\":%lu}\n", bytes);
+	else if (bytes == 0)
+		printf("none\n");
+	else
+		printf("%lu\n", bytes);
+	return 0;
 }
 
 int

@@ -25,6 +25,8 @@ static const char main_help[] =
     "            --dirty[=CLIENT], --heatmap FILE.png, --check\n"
     "  stats     statistics of the machine and its vCPUs\n"
     "  metrics   the same as OpenMetrics text; --all: of every machine\n"
+    "  limit     how much memory may be resident; limit NAME SIZE sets it,\n"
+    "            0 takes it away\n"
     "  poweroff  press the power button\n"
     "  stop      end the machine as powered off, at once\n"
     "  reset     end the machine as reset\n"
@@ -48,6 +50,7 @@ static const struct main_verb {
 	{ "mem", cmd_mem, MAIN_NAME },
 	{ "stats", cmd_stats, MAIN_NAME },
 	{ "metrics", cmd_metrics, MAIN_MAYBE },
+	{ "limit", cmd_limit, MAIN_NAME },
 	{ "poweroff", cmd_poweroff, MAIN_NAME },
 	{ "stop", cmd_stop, MAIN_NAME },
 	{ "reset", cmd_reset, MAIN_NAME },
@@ -268,6 +271,9 @@ main_parse(struct ctl *ctl, int argc, char **argv)
 		else if (w[0] == '-')
 			return ctl_fail("unknown option %s: see vmmctl --help",
 			    w);
+		else if (ctl->name != NULL && strcmp(argv[1], "limit") == 0 &&
+		    ctl->value == NULL)
+			ctl->value = w;
 		else if (ctl->name != NULL)
 			return ctl_fail("\"%s\": one machine at a time", w);
 		else

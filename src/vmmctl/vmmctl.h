@@ -20,6 +20,7 @@ struct ctl {
 	/* mem, metrics, top: what is asked for, NULL: not */
 	const char *page, *working_set, *dirty, *dirty_end, *heatmap, *client;
 	const char *interval, *count;
+	const char *value; /* a second word: limit's */
 	bool resident, check, all, batch;
 	struct out out;
 };
@@ -33,6 +34,7 @@ ctl_verb cmd_stats;
 ctl_verb cmd_host;
 ctl_verb cmd_metrics;
 ctl_verb cmd_top;
+ctl_verb cmd_limit;
 ctl_verb cmd_poweroff;
 ctl_verb cmd_stop;
 ctl_verb cmd_reset;

@@ -235,6 +235,33 @@ def case_linux_limit(arg):
         check("swap" not in re.sub("(?m)^\\[.*", "", text), "an event of swap")
 
 
+def limit(arg, h, size):
+    exe = os.path.join(os.path.dirname(arg.hyve), "../vmmctl/vmmctl")
+    subprocess.run([exe, "limit", "guest", size], check=True, env=dict(os.environ, VMM_DIR=h.dir))
+
+
+def case_linux_stall(arg):
+    """Swap that is full stops who wants more, until the limit is raised; limits move."""
+    h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-c", "2", "-m", "384M",
+             "-o", "memory.limit=80M", "-o", "memory.swap=16M", "-o",
+             "memory.swapdir=" + ROOT + "/build", "--append",
+             'console=ttyS0 HYVE_RUN="pattern 200 4 2; echo CODE $?"')
+    try:
+        h.wait_for("waits for memory at gpa 0x[0-9a-f]*: No space left on device")
+        time.sleep(0.5)
+        limit(arg, h, "none")
+        h.wait_for("goes on")
+        time.sleep(1)
+        for size in ("300M", "230M", "250M", "none", "240M"):
+            limit(arg, h, size)
+            time.sleep(0.3)
+        limit(arg, h, "none")
+        text = h.end(POWEROFF)
+        check("\npattern: OK" in text and "CODE 0" in text, "pattern failed")
+    finally:
+        h.kill()
+
+
 def case_linux_clock(arg):
     """With two busy processes on each core the guest boots without a complaint about its
     clocks, and tells the right time and the right length of a second."""

@@ -16,6 +16,7 @@
 
 #include "hyve/config.h"
 #include "hyve/options.h"
+#include "vmm/vmm.h"
 
 static void
 sizes(void **state)
@@ -42,7 +43,7 @@ sizes(void **state)
 	(void)state;
 	for (size_t i = 0; i < BASE_ARRAY_LEN(t); i++) {
 		v = 0;
-		if (config_parse_size(t[i].s, &v) != t[i].rc || v != t[i].v)
+		if (vmm_parse_memsize(t[i].s, &v) != t[i].rc || v != t[i].v)
 			fail_msg("\"%s\": %lu", t[i].s, v);
 	}
 }
