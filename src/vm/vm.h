@@ -187,7 +187,8 @@ uint64_t vmspace_reclaim(struct vmspace *vms, uint64_t bytes);
  * Up to 8 clients in the process learn independently which pages were written,
  * by the guest or through holds, and which the guest accessed: each since its
  * own last call.  Before a client's first: all that was ever written; if its
- * place had been another's, all that ever had contents.
+ * place had been another's, all that ever had contents.  While memory is pinned
+ * for devices, all that is wired counts as written.
  */
 enum { VM_MARK_DIRTY, VM_MARK_ACCESSED, VM_NMARK };
 int vm_mark_open(void) BASE_MUST_CHECK; /* => a client, or -EMFILE */

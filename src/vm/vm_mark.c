@@ -76,7 +76,8 @@ struct vm_report {
 	unsigned which;
 	uint8_t bit;
 	bool all;  /* whatever has contents counts as marked */
-	bool full; /* the caller had no room */
+	bool pinned; /* devices write to wired pages, and no table knows */
+	bool full;   /* the caller had no room */
 	vm_mark_fn *fn;
 	void *arg;
 	uint64_t n;
@@ -99,7 +100,7 @@ vm_mark_none(const struct vm_report *r, const struct vm_object *o, uint64_t i)
 
 	if (o->backing != NULL && r->which != VM_MARK_DIRTY)
 		return false;
-	return c == NULL || (!r->all && (c->mark[r->which] & r->bit) == 0);
+	return c == NULL || (!r->all && !r->pinned && (c->mark[r->which] & r->bit) == 0);
 }
 
 /* Those of n pages from pindex i on that are marked, as bits from at on. */
@@ -111,7 +112,8 @@ vm_mark_report(const struct vm_report *r, struct vm_object *o, uint64_t i,
 		const struct vm_page *p = vm_mark_page(r, o, i + k);
 
 		if (p != NULL && ((p->mark[r->which] & r->bit) != 0 ||
-		    (r->all && p->state != VM_PAGE_NONE)))
+		    (r->all && p->state != VM_PAGE_NONE) ||
+		    (r->pinned && p->wire != 0)))
 			b->page[(at + k) / 64] |= 1ul << ((at + k) % 64);
 	}
 }
@@ -204,6 +206,7 @@ vm_mark_fetch(struct vmspace *vms, int client, unsigned which, vm_mark_fn *fn,
 	    (atomic_fetch_and(&vm_mark_fresh, ~(unsigned)r.bit) & r.bit) != 0;
 	lock_acquire(&vms->lock);
 	aliased = vm_mark_aliased(vms);
+	r.pinned = which == VM_MARK_DIRTY && vms->pinned;
 	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
 		struct vm_gather g = { e, which };
 

@@ -9,6 +9,7 @@ Exit status 77 (skipped) where Debian's kernel cannot be had.
 
 import argparse
 import gzip
+import json
 import lzma
 import os
 import pty
@@ -262,6 +263,47 @@ def case_linux_stall(arg):
         h.kill()
 
 
+def case_linux_look(arg):
+    """Looking into memory that is in use and paged out: counts agree with the tables at every
+    moment, what is seen makes sense, and the guest does not notice."""
+    h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-c", "2", "-m", "256M",
+             "-o", "memory.limit=96M", "-o", "memory.swapdir=" + ROOT + "/build", "--append",
+             'console=ttyS0 HYVE_RUN="echo START; pattern 128 6 2; pattern 20 3 1"')
+
+    def ctl(*args):
+        r = subprocess.run([arg.vmmctl, "mem", "guest", *args, "--json"], stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, env=dict(os.environ, VMM_DIR=h.dir),
+                           timeout=60)
+        check(r.returncode == 0, "vmmctl mem %s: %s" % (args, r.stdout))
+        return json.loads(r.stdout)
+    try:
+        h.wait_for("^START")
+        time.sleep(1)
+        limit, most = 96 << 20, 0
+        for i in range(8 if not arg.sanitized else 2):
+            bad = [c for c in ctl("--check") if c["counted"] != c["found"]]
+            check(not bad, "counts differ: %s" % bad)
+            used = ctl("--working-set", "0.2")["bytes"]
+            check(0 < used <= 256 << 20, "working set of %d bytes" % used)
+            a, b = ctl("--dirty=a")["pages"], ctl("--dirty=b")["pages"]
+            check(i == 0 or a > 0 and b > 0, "nothing dirty: %d, %d" % (a, b))
+            j = ctl()
+            p = j["pages"]
+            check(j["limit"] == limit and p["resident"] <= limit // 4096 + 512 and
+                  p["entered"] <= p["resident"] + 512 and
+                  p["faults_zero"] >= p["resident"] + p["swapped"] - p["pageins"],
+                  "the ledger: %s" % j)
+            most = max(most, p["swapped"] + p["compressed"])
+            # the pages on the way out, in swap or resident, are those of the ledger's kind
+            g = ctl("--page", "0x1000000")
+            check(g["state"]["resident"] != g["state"]["swapped"] or g["state"]["zero"], g)
+        check(most > 0, "nothing was paged out")
+        text = h.end(POWEROFF)
+        check(len(re.findall("^pattern: OK", text, re.M)) == 2, "pattern failed")
+    finally:
+        h.kill()
+
+
 def case_linux_clock(arg):
     """With two busy processes on each core the guest boots without a complaint about its
     clocks, and tells the right time and the right length of a second."""
@@ -494,6 +536,7 @@ def main():
     ap.add_argument("--hyve", required=True)
     ap.add_argument("--initrd")
     ap.add_argument("--payload")
+    ap.add_argument("--vmmctl")
     ap.add_argument("--work")
     ap.add_argument("--sanitized", action="store_true")
     ap.add_argument("--timeout", type=int, default=100)

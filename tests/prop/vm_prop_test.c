@@ -141,6 +141,8 @@ check_all(void)
 	}
 	vmspace_stats(vms, &st);
 	CHECK(st.held == 0, "%lu held", st.held);
+	CHECK(step_nr % 16 != 0 || vm_recount(vms, NULL, NULL) == 0,
+	    "a statistic differs from a recount");
 }
 
 static void

@@ -17,7 +17,7 @@
 
 #include "libvmm/libvmm_int.h"
 #include "libvmm/proto.h"
-#include "vm/vm.h"
+#include "vm/vm_int.h"
 #include "vmm/look.h"
 #include "vmm/vmm.h"
 
@@ -189,8 +189,8 @@ ledgers(void **state)
 	uint16_t *s = malloc(n * sizeof(*s));
 	uint64_t resident = 0, entered = 0;
 	struct vmm_count c[64];
+	unsigned nc, wrong = 0;
 	struct vmm_hold h;
-	unsigned nc;
 
 	(void)state;
 	assert_int_equal(vmm_gpa_hold(own, 0x9000, 8, VMM_PROT_READ, &h), 0);
@@ -226,6 +226,17 @@ ledgers(void **state)
 				fail_msg("%s: counted %lu, found %lu", c[k].name,
 				    c[k].counted, c[k].found);
 	}
+	/* a wrong count is found, and named */
+	machine_vmspace(own->m)->entries->obj->nzero += 3;
+	assert_int_equal(vmm_recount(far, c, 64, &nc), 0);
+	for (unsigned k = 0; k < nc; k++) {
+		bool zero = strcmp(c[k].name, "sysmem.zero") == 0;
+
+		assert_int_equal(c[k].counted - c[k].found, zero ? 3 : 0);
+		wrong += zero;
+	}
+	assert_int_equal(wrong, 1);
+	machine_vmspace(own->m)->entries->obj->nzero -= 3;
 	vmm_gpa_release(own, &h);
 	assert_int_equal(vmm_get_ledger(far, -1, &all), 0);
 	assert_int_equal(all.held + all.wired, 0);
