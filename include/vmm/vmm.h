@@ -152,6 +152,9 @@ int vmm_swap_on(const char *dir, uint64_t bytes);
  */
 int vmm_set_limit(struct vmm *vmm, uint64_t bytes);
 int vmm_get_limit(struct vmm *vmm, uint64_t *bytesp);
+/* Pages out about that many bytes now, least recently used first; *donep is how
+ * many left. [creator] => -ENXIO: no swap (vmm_swap_on) */
+int vmm_reclaim(struct vmm *vmm, uint64_t bytes, uint64_t *donep);
 /* "512", "512M", "2g": below 1 MB a bare number counts megabytes, as
  * bhyve's vm_parse_memsize(). Sets no vmm_errmsg(). => 0, -EINVAL, -ERANGE */
 int vmm_parse_memsize(const char *s, uint64_t *bytesp);

@@ -14,6 +14,7 @@
 #include "hyve/config.h"
 #include "hyve/console.h"
 #include "hyve/options.h"
+#include "hyve/pressure.h"
 #include "hyve/run.h"
 #include "hyve/serial.h"
 #include "loader/loader.h"
@@ -97,6 +98,25 @@ main_prepare(struct run *r)
 	return main_load(r);
 }
 
+static bool
+main_pressure(const struct config *cfg)
+{
+	return strcmp(config_get(cfg, "memory.pressure"), "off") != 0;
+}
+
+/* A host that cannot be watched is no reason not to run. */
+static void
+main_watch(struct run *r, struct pressure **pp)
+{
+	const char *path = config_get(r->cfg, "memory.pressure");
+	char err[256];
+
+	*pp = NULL;
+	if (main_pressure(r->cfg) && pressure_start(r->vmm, strcmp(path, "on") ==
+	    0 ? NULL : path, pp, err, sizeof(err)) != 0)
+		log_warn("%s", err);
+}
+
 /* Swap is there from the start if it may be wanted: a limit can come later. */
 static int
 main_swap(const struct config *cfg)
@@ -104,7 +124,8 @@ main_swap(const struct config *cfg)
 	uint64_t bytes = config_get_number(cfg, "memory.swap");
 	const char *dir = config_get(cfg, "memory.swapdir");
 
-	if (bytes == 0 && config_get_number(cfg, "memory.limit") != 0)
+	if (bytes == 0 && (config_get_number(cfg, "memory.limit") != 0 ||
+	    main_pressure(cfg)))
 		bytes = config_get_number(cfg, "memory.size");
 	if (bytes == 0)
 		return 0;
@@ -125,6 +146,7 @@ main_machine(struct run *r)
 		.perf_map = config_get(r->cfg, "soft.perfmap"),
 	};
 	uint64_t n = config_get_number(r->cfg, "cpus");
+	struct pressure *pressure;
 	int status;
 
 	vc.ncpu = r->ncpu = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
@@ -140,7 +162,9 @@ main_machine(struct run *r)
 	status = main_prepare(r);
 	if (status == 0) {
 		main_raw = console_is_tty(r->console);
+		main_watch(r, &pressure);
 		status = run_machine(r);
+		pressure_stop(pressure);
 	}
 	if (r->com1 != NULL)
 		serial_destroy(r->com1);
@@ -154,6 +178,7 @@ main_check(const struct config *cfg)
 {
 	const char *com1 = config_get(cfg, "lpc.com1.path");
 	const char *ad = config_get(cfg, "memory.ad");
+	const char *pressure = config_get(cfg, "memory.pressure");
 
 	if (config_get(cfg, "name") == NULL)
 		return "the machine wants a name: hyve [options] --kernel "
@@ -162,6 +187,9 @@ main_check(const struct config *cfg)
 		return "nothing to boot: give --kernel FILE";
 	if (strcmp(ad, "hardware") != 0 && strcmp(ad, "emulated") != 0)
 		return "memory.ad: hardware or emulated are known";
+	if (strcmp(pressure, "on") != 0 && strcmp(pressure, "off") != 0 &&
+	    pressure[0] != '/')
+		return "memory.pressure: on, off or the path of a pressure file";
 	if (config_get_number(cfg, "memory.limit") != 0 &&
 	    config_get_bool(cfg, "memory.wired"))
 		return "memory.limit: all of memory is wired (-S), nothing can "

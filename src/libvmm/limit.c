@@ -79,6 +79,14 @@ vmm_get_limit(struct vmm *vmm, uint64_t *bytesp)
 }
 
 int
+vmm_reclaim(struct vmm *vmm, uint64_t bytes, uint64_t *donep)
+{
+	if (vmm->client != NULL)
+		return api_errno(-ENOTSUP, vmm->name);
+	return api_errno(limit_reclaim(vmm->m, bytes, donep), "reclaim");
+}
+
+int
 vmm_parse_memsize(const char *s, uint64_t *bytesp)
 {
 	static const char suffix[] = "kmgtpe";

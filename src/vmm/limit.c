@@ -22,6 +22,15 @@ limit_set(struct machine *m, uint64_t bytes)
 	return vmspace_set_limit(m->vms, bytes);
 }
 
+int
+limit_reclaim(struct machine *m, uint64_t bytes, uint64_t *donep)
+{
+	if (!vm_swap_ready())
+		return -ENXIO;
+	*donep = vmspace_reclaim(m->vms, bytes);
+	return 0;
+}
+
 uint64_t
 limit_get(struct machine *m)
 {

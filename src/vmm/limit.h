@@ -13,6 +13,8 @@ int limit_swap_init(const char *dir, uint64_t bytes) BASE_MUST_CHECK;
 /* Bytes; 0: none. => -ENXIO: there is no swap; -EINVAL, -EBUSY: see
  * vmspace_set_limit() */
 int limit_set(struct machine *m, uint64_t bytes) BASE_MUST_CHECK;
+int limit_reclaim(struct machine *m, uint64_t bytes,
+    uint64_t *donep) BASE_MUST_CHECK;
 uint64_t limit_get(struct machine *m);
 
 #endif /* VMM_LIMIT_H */
