@@ -16,6 +16,9 @@
 
 enum fast_result { FAST_EXEC, FAST_NEXT, FAST_JUMP };
 
+#define FAST_MSR_DEADLINE 0x6e0u /* of the TSC */
+#define FAST_MSR_EOI 0x80bu	 /* x2APIC */
+#define FAST_MSR_ICR 0x830u
 #define FAST_PAUSES 128u /* a few microseconds */
 #define FAST_FLAGS (SOFT_FL_TF | SOFT_FL_IF | SOFT_FL_DF | SOFT_FL_IOPL | \
     SOFT_FL_NT | SOFT_FL_AC | SOFT_FL_ID)
@@ -186,6 +189,23 @@ fast_iretq(struct soft_cpu *cpu)
 	return FAST_JUMP;
 }
 
+/*
+ * What Linux writes at each interrupt.  The layer above does it without the
+ * pmap being left: these touch no guest memory and wait for nobody.  Whatever
+ * they make pending comes with a kick.
+ */
+static enum fast_result
+fast_apic(struct soft_cpu *cpu)
+{
+	uint64_t val = cpu->gpr[VMM_REG_RDX] << 32 |
+	    (uint32_t)cpu->gpr[VMM_REG_RAX];
+
+	soft_fpu_put(cpu);
+	/* Refused: the executor is told so again, and raises #GP. */
+	return cpu->vm->cb->wrmsr(cpu->vm->arg, cpu->id,
+	    (uint32_t)cpu->gpr[VMM_REG_RCX], val) == 0 ? FAST_NEXT : FAST_EXEC;
+}
+
 /* The bases of FS and GS: what Linux writes when it switches. */
 static enum fast_result
 fast_msr(struct soft_cpu *cpu, bool write)
@@ -205,6 +225,10 @@ fast_msr(struct soft_cpu *cpu, bool write)
 	case 0xc0000102:
 		reg = &cpu->kernel_gs_base;
 		break;
+	case FAST_MSR_DEADLINE:
+	case FAST_MSR_EOI:
+	case FAST_MSR_ICR:
+		return write ? fast_apic(cpu) : FAST_EXEC;
 	default:
 		return FAST_EXEC;
 	}

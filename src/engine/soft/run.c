@@ -110,7 +110,8 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		return 0;
 	case CODE_S_FAST:
 		va = soft_fast(cpu, s, va);
-		if (va != 0 && live)
+		/* The block of a PAUSE goes on with what it knows. */
+		if (RUN_EAGER && s->n == CODE_F_PAUSE && live)
 			soft_fpu_get(cpu);
 		return va;
 	case CODE_S_FPU:

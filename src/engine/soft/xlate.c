@@ -335,6 +335,8 @@ xl_insn(struct xl *x)
 		return xl_string(x);
 	case SOFT_C_FPUMEM:
 		return xl_xsave(x);
+	case SOFT_C_GATHER:
+		return xl_bit(x);
 	default:
 		return false;
 	}

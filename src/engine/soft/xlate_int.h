@@ -24,6 +24,7 @@ struct xl_addr {
 		XL_A_HOST, /* base is in a host register: base + disp */
 		XL_A_S0,   /* base is to be loaded into S0: S0 + disp */
 		XL_A_FULL, /* S0 is to be the linear address */
+		XL_A_LINEAR, /* S0 is; disp is 0 */
 	} form;
 	int base;  /* guest register; XL_A_RIP; -1: none */
 	int index; /* guest register or -1 */
@@ -144,6 +145,7 @@ bool xl_sys(struct xl *x);
 bool xl_popf(struct xl *x);
 bool xl_xsave(struct xl *x);
 bool xl_pause(struct xl *x);
+bool xl_bit(struct xl *x);
 void xl_pushf(struct xl *x);
 void xl_unlock(struct soft_insn *in);
 bool xl_xchg(struct xl *x);

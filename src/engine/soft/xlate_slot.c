@@ -250,6 +250,7 @@ xl_prep(struct xl *x, const struct xl_addr *a)
 {
 	switch (a->form) {
 	case XL_A_HOST:
+	case XL_A_LINEAR:
 		break;
 	case XL_A_S0:
 		emit_gs_ld(x->o, EMIT_S0, a->base == XL_A_RIP ?

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The translator: system instructions that are inline, and LOCK.
+ * The translator: system instructions that are inline, LOCK, bits of memory.
  */
 #include "engine/soft/xlate_int.h"
 
@@ -45,6 +45,72 @@ xl_xchg(struct xl *x)
 	xl_ref(x, w, 0x8b, EMIT_S2);
 	xl_ref(x, w, 0x89, reg);
 	emit_mov(o, w, reg, EMIT_S2);
+	return true;
+}
+
+/* --- bits of memory ------------------------------------------------------ */
+
+/*
+ * BT, BTS, BTR and BTC with a bit number in a register, which selects a word
+ * beside the address; the host's sees the number within that word.
+ */
+bool
+xl_bit(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	struct code_out *o = x->o;
+	struct xl_addr a = { .form = XL_A_LINEAR, .n = in->opsize,
+		.write = (in->mem_access & VMM_PROT_WRITE) != 0 };
+	bool w = in->opsize == 8;
+	uint32_t at;
+	int r;
+
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		break;
+	default:
+		return false;
+	}
+	if (!x->is64 || in->addrsize != 8 || in->memop != 0 ||
+	    (in->opsize != 4 && in->opsize != 8) ||
+	    in->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER || !xl_ea_ok(x))
+		return false;
+	r = soft_gpr_number(in->op[1].reg.value);
+	if (r < 0)
+		return false;
+	xl_clobber(x);
+	at = o->pos;
+	xl_ea(x, EMIT_S0);
+	if (in->mem_seg >= VMM_SEG_FS)
+		emit_gs(o, true, 0x03, EMIT_S0, EMIT_CPU(seg_base) +
+		    8 * in->mem_seg);
+	/* mov or movsxd r14, reg */
+	emit_rr(o, true, w ? 0x8b : 0x63, EMIT_S1, xl_value(x, (unsigned)r));
+	emit_n(o, "\x49\xc1\xfe\x03", 4); /* sar r14, 3 */
+	emit_n(o, "\x49\x83\xe6", 3);     /* and r14, imm8 */
+	emit_1(o, (uint8_t)-in->opsize);
+	emit_rr(o, true, 0x01, EMIT_S1, EMIT_S0);
+	xl_access(x, &a);
+	x->cold[x->ncold - 1].hot = at;
+	emit_rr(o, true, 0x01, EMIT_S1, EMIT_S0); /* its host address */
+	emit_mov(o, false, EMIT_S1, xl_value(x, (unsigned)r));
+	emit_n(o, "\x41\x83\xe6", 3); /* and r14d, imm8 */
+	emit_1(o, in->opsize * 8u - 1);
+	xl_restore(x);
+	if (in->lock) {
+		xl_fault(x, false);
+		emit_1(o, 0xf0);
+	}
+	emit_1(o, w ? 0x4d : 0x45);
+	emit_1(o, 0x0f);
+	emit_1(o, in->zi.opcode);
+	emit_n(o, "\x75\x00", 2); /* [r13], r14 */
+	x->live = true;
+	x->saved = false;
+	x->recipe = NULL;
 	return true;
 }
 
@@ -167,6 +233,7 @@ xl_fast(struct xl *x, enum code_fast fn, bool ends)
 	x->recipe = NULL;
 	s.rel = x->o->pos + 8 + (uint32_t)sizeof(s);
 	xl_site(x->o, &s);
+	x->fpu = false;
 	xl_group_drop(x);
 	x->done = ends;
 	return true;
@@ -227,6 +294,7 @@ xl_popf(struct xl *x)
 	emit_n(o, "\x65\x66\x44\x89\x34\x25", 6); /* mov gs:image, r14w */
 	emit_4(o, (uint32_t)EMIT_CPU(lahf_image));
 	emit_lea(o, true, EMIT_SP, EMIT_SP, 8);
+	x->s1_group = -1;
 	x->saved = true;
 	x->recipe = NULL;
 	return true;
@@ -291,8 +359,7 @@ xl_mov_seg(struct xl *x)
 
 	if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
 	    in->op[1].type != ZYDIS_OPERAND_TYPE_REGISTER ||
-	    b < ZYDIS_REGISTER_ES || b > ZYDIS_REGISTER_GS ||
-	    in->op[0].size < 32)
+	    b < ZYDIS_REGISTER_ES || b > ZYDIS_REGISTER_GS)
 		return false;
 	r = soft_gpr_number(in->op[0].reg.value);
 	if (r < 0)
@@ -302,6 +369,17 @@ xl_mov_seg(struct xl *x)
 	emit_4(x->o, (uint32_t)(EMIT_CPU(seg) + (int32_t)((b -
 	    ZYDIS_REGISTER_ES) * sizeof(struct vmm_seg) +
 	    offsetof(struct vmm_seg, selector))));
+	if (in->op[0].size == 16) {
+		emit_1(x->o, r >= 12 ? 0x65 : 0x66);
+		if (r >= 12) {
+			emit_n(x->o, "\x66\x44\x89\x2c\x25", 5);
+			emit_4(x->o, (uint32_t)EMIT_GPR((unsigned)r));
+		} else {
+			emit_rr(x->o, false, 0x89, EMIT_S0,
+			    r == 4 ? EMIT_SP : (unsigned)r);
+		}
+		return true;
+	}
 	xl_result(x, (unsigned)r, EMIT_S0);
 	return true;
 }
