@@ -533,6 +533,8 @@ soft_jc_flush(struct soft_cpu *cpu, bool all)
 		if ((gen & CODE_JC_GENS) == 0) {
 			for (unsigned i = 0; i < SOFT_JC_SIZE; i++)
 				cpu->jc[i].tag = 0;
+			for (unsigned i = 0; i < SOFT_JV_SIZE; i++)
+				cpu->jv[i].tag = 0;
 			__atomic_add_fetch(&cpu->jc_gen[u], 1,
 			    __ATOMIC_RELAXED);
 		}
@@ -714,12 +716,12 @@ int
 code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 {
 	struct cache *c = cpu->vm->cache;
-	struct soft_jc_entry *e;
 	struct cache_src src;
 	struct soft_block *b;
 	uint32_t tag, key = cpu->mode_key;
 	int r;
 
+	cpu->st.lookups++;
 	soft_fpu_put(cpu);
 	if (cpu->link_site != NULL && cpu->link_plain)
 		key |= CODE_KEY_PLAIN;
@@ -759,10 +761,8 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 	}
 	/* Under the lock: a flush moves jc_gen under it. */
 	tag = code_tag(cpu);
-	e = &cpu->jc[code_jc_index(cpu->rip)];
-	e->va = cpu->rip;
-	e->off = b->entry_s;
-	e->tag = tag;
+	code_jc_put(cpu, (struct soft_jc_entry){ .va = cpu->rip,
+		.off = b->entry_s, .tag = tag });
 	lock_release(&c->lock);
 	*entryp = cpu->code_base + b->entry_s;
 	return SOFT_OK;

@@ -197,12 +197,45 @@ code_tags(struct soft_cpu *cpu)
 	return atomic_load(&cpu->exit_request) == 0;
 }
 
+static inline unsigned
+code_jv_index(uint64_t va)
+{
+	return (uint32_t)((va >> 32 ^ va) * 0x9e3779b1u) >> 19 &
+	    (SOFT_JV_SIZE - 1);
+}
+
 /* Index in the jump cache: the same computation as in xlate.c. */
 #define CODE_JC_MUL 0x2f0b4c47
 static inline unsigned
 code_jc_index(uint64_t va)
 {
 	return (uint32_t)(va * CODE_JC_MUL) >> 20 & (SOFT_JC_SIZE - 1);
+}
+
+/* What leaves the jump cache goes to where C finds it quickly. */
+static inline void
+code_jc_put(struct soft_cpu *cpu, struct soft_jc_entry new)
+{
+	struct soft_jc_entry *e = &cpu->jc[code_jc_index(new.va)];
+
+	if (e->tag != 0 && e->va != new.va)
+		cpu->jv[code_jv_index(e->va)] = *e;
+	*e = new;
+}
+
+/* => the entry in code memory for cpu->rip under tag, flags saved, or 0 */
+static inline uint64_t
+code_jc_find(struct soft_cpu *cpu, uint32_t tag)
+{
+	struct soft_jc_entry *e = &cpu->jc[code_jc_index(cpu->rip)], v;
+
+	if (e->va == cpu->rip && e->tag == tag)
+		return cpu->code_base + e->off;
+	v = cpu->jv[code_jv_index(cpu->rip)];
+	if (v.va != cpu->rip || v.tag != tag)
+		return 0;
+	code_jc_put(cpu, v);
+	return cpu->code_base + v.off;
 }
 
 #endif /* CODE_INT_H */

@@ -321,11 +321,12 @@ soft_fetch(struct soft_cpu *cpu, gva_t gva, gpa_t *gpap, const uint8_t **ptrp)
 		e->tag = tag;
 		e->gen = cpu->itlb_gen[cpu->cpl == 3];
 		if (leaf.shift > VMM_PAGE_SHIFT)
-			(void)mmu_filter(cpu->exec_large, gva >>
+			(void)mmu_filter(cpu->exec_large[cpu->cpl == 3], gva >>
 			    (leaf.shift == 30 ? 30 : 22), true);
 		if (cpu->cpl != 3 && !leaf.global)
 			cpu->exec_local = true;
-		(void)mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT, true);
+		(void)mmu_bloom(cpu->exec_filter[cpu->cpl == 3],
+		    SOFT_BLOOM_WORDS, gva >> VMM_PAGE_SHIFT, true);
 		e->gpa = leaf.gpa & ~VMM_PAGE_MASK;
 		e->host = (const uint8_t *)(uintptr_t)host -
 		    (gva & VMM_PAGE_MASK);

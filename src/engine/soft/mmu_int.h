@@ -57,17 +57,29 @@ int mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 int mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
     gpa_t *gpap);
 
-/* A bit per hashed region: tests it, and sets it if asked to. */
+/* A set that may say yes wrongly, two bits for each key in words * 64 (a power
+ * of two): is it in? Adds it if asked to. */
+static inline bool
+mmu_bloom(uint64_t *f, unsigned words, uint64_t key, bool set)
+{
+	uint64_t h = key * 0x9e3779b97f4a7c15ul;
+	unsigned a = (unsigned)(h >> 40) % (words * 64);
+	unsigned b = (unsigned)(h >> 20) % (words * 64);
+	uint64_t abit = 1ul << (a % 64), bbit = 1ul << (b % 64);
+	bool was = (f[a / 64] & abit) != 0 && (f[b / 64] & bbit) != 0;
+
+	if (set) {
+		f[a / 64] |= abit;
+		f[b / 64] |= bbit;
+	}
+	return was;
+}
+
+/* Large pages, by 4 MB or 1 GB. */
 static inline bool
 mmu_filter(uint64_t f[SOFT_FILTER_WORDS], uint64_t key, bool set)
 {
-	unsigned h = (unsigned)(key ^ key >> 12) % (SOFT_FILTER_WORDS * 64);
-	uint64_t bit = 1ul << (h % 64);
-	bool was = (f[h / 64] & bit) != 0;
-
-	if (set)
-		f[h / 64] |= bit;
-	return was;
+	return mmu_bloom(f, SOFT_FILTER_WORDS, key, set);
 }
 
 /* A data access at privilege level cpl uses this index. */

@@ -44,21 +44,29 @@ soft_unkick(struct soft_cpu *cpu)
 	return atomic_exchange(&cpu->exit_request, 0) != 0;
 }
 
+/* A kick leaves a tag of 0, under which nothing is found. */
+static inline uint64_t
+run_find(struct soft_cpu *cpu)
+{
+	return code_jc_find(cpu, cpu->mode_key | atomic_load_explicit(
+	    &cpu->jc_tag[cpu->cpl == 3], memory_order_relaxed));
+}
+
 uint64_t
 soft_goto(struct soft_cpu *cpu)
 {
-	struct soft_jc_entry *e = &cpu->jc[code_jc_index(cpu->rip)];
+	uint64_t entry;
 
 	if ((cpu->event_check && (cpu->rflags_sys & SOFT_FL_IF) != 0) ||
 	    (cpu->nmi_check && !cpu->nmi_blocked)) {
 		cpu->out_why = CODE_EVENT;
 		return 0;
 	}
-	if (e->va == cpu->rip && e->tag == (cpu->mode_key | atomic_load_explicit(
-	    &cpu->jc_tag[cpu->cpl == 3], memory_order_relaxed))) {
+	entry = run_find(cpu);
+	if (entry != 0) {
 		cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
 		cpu->lahf_image = code_image_of_flags(cpu->flags_saved);
-		return cpu->code_base + e->off;
+		return entry;
 	}
 	cpu->out_why = CODE_LOOKUP;
 	return 0;
@@ -101,6 +109,13 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		cpu->out_why = CODE_LOOKUP;
 		if (soft_canonical(va)) {
 			cpu->rip = va;
+			va = run_find(cpu);
+			if (va != 0) {
+				cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
+				if (RUN_EAGER && live)
+					soft_fpu_get(cpu);
+			}
+			return va;
 		} else {
 			/* The executor knows whose fault it is. */
 			cpu->gpr[4] = (cpu->gpr[4] + (uint64_t)(int64_t)s->sp) &
@@ -149,22 +164,16 @@ run_can_translate(const struct soft_cpu *cpu)
 static int
 run_code(struct soft_cpu *cpu)
 {
-	struct soft_jc_entry *e;
 	uint64_t entry;
-	uint32_t tag;
 	int r;
 
 	for (;;) {
-		e = &cpu->jc[code_jc_index(cpu->rip)];
 		code_join(cpu);
-		tag = code_tag(cpu);
 		if (cpu->link_entry != 0 && cpu->link_gen == code_gen(cpu)) {
 			entry = cpu->link_entry;
 			cpu->link_entry = 0;
-		} else if (e->va == cpu->rip && e->tag == tag &&
-		    cpu->link_site == NULL) {
-			entry = cpu->code_base + e->off;
-		} else {
+		} else if (cpu->link_site != NULL ||
+		    (entry = code_jc_find(cpu, code_tag(cpu))) == 0) {
 			code_part(cpu);
 			soft_fpu_put(cpu);
 			cpu->link_entry = 0;

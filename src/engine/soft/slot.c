@@ -30,14 +30,53 @@
 #define SLOT_RUN 256u	/* pages to look at, each way */
 
 void
-soft_slot_flush(struct soft_cpu *cpu)
+soft_slot_flush_index(struct soft_cpu *cpu, unsigned idx)
 {
 	uint8_t *base = (uint8_t *)cpu->slot;
 
-	for (uint32_t i = 0; i < cpu->slot_n; i++)
-		((struct soft_slot *)(void *)(base + cpu->slot_used[i]))->len =
-		    0;
-	cpu->slot_n = 0;
+	for (uint32_t i = 0; i < cpu->slot_n[idx]; i++)
+		((struct soft_slot *)(void *)(base + cpu->slot_used[idx][i]))
+		    ->len = 0;
+	cpu->slot_n[idx] = 0;
+}
+
+void
+soft_slot_flush(struct soft_cpu *cpu)
+{
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++)
+		soft_slot_flush_index(cpu, m);
+}
+
+/*
+ * Those that may cover the page of va.  A kernel invalidates the user's pages
+ * often, and only uses them itself with SMAP open: most of its slots need no
+ * look.
+ */
+void
+soft_slot_flush_page(struct soft_cpu *cpu, gva_t va)
+{
+	uint8_t *base = (uint8_t *)cpu->slot;
+	uint64_t page = va & ~VMM_PAGE_MASK;
+
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		uint32_t n = 0;
+
+		if (!cpu->tlb_has[m][va >> 63][0] &&
+		    !cpu->tlb_has[m][va >> 63][1])
+			continue;
+		for (uint32_t i = 0; i < cpu->slot_n[m]; i++) {
+			uint32_t at = cpu->slot_used[m][i];
+			struct soft_slot *sl =
+			    (struct soft_slot *)(void *)(base + at);
+
+			/* len lacks the operand's size: less than a page */
+			if (page - sl->start < sl->len + VMM_PAGE_SIZE)
+				sl->len = 0;
+			else
+				cpu->slot_used[m][n++] = at;
+		}
+		cpu->slot_n[m] = n;
+	}
 }
 
 /* => the page is in the TLB, with *addend */
@@ -61,6 +100,7 @@ slot_fill(struct soft_cpu *cpu, const struct code_slot_site *ss, uint64_t va,
 {
 	struct soft_slot *sl = (struct soft_slot *)(void *)
 	    ((uint8_t *)cpu->slot + ss->slot);
+	unsigned idx = cpu->mmuidx;
 	uint64_t addend, a, lo = va & ~VMM_PAGE_MASK, hi = lo + VMM_PAGE_SIZE;
 
 	if (!slot_tlb(cpu, va, write, &addend))
@@ -71,10 +111,10 @@ slot_fill(struct soft_cpu *cpu, const struct code_slot_site *ss, uint64_t va,
 	for (unsigned i = 0; i < run && lo != 0 && slot_tlb(cpu, lo - 1, write,
 	    &a) && a == addend; i++)
 		lo -= VMM_PAGE_SIZE;
-	if (sl->len == 0 && cpu->slot_n == SOFT_SLOTS_USED)
+	if (sl->len == 0 && cpu->slot_n[idx] == SOFT_SLOTS_USED)
 		soft_slot_flush(cpu);
 	if (sl->len == 0)
-		cpu->slot_used[cpu->slot_n++] = ss->slot;
+		cpu->slot_used[idx][cpu->slot_n[idx]++] = ss->slot;
 	sl->start = lo;
 	sl->addend = addend;
 	sl->len = hi - lo - (ss->span - 1);

@@ -271,6 +271,8 @@ static const struct {
 	SOFT_STAT("soft.slow", st.slow),
 	SOFT_STAT("soft.yields", st.yields),
 	SOFT_STAT("soft.claims", st.claims),
+	SOFT_STAT("soft.lookups", st.lookups),
+	SOFT_STAT("soft.exec_flushes", st.exec_flushes),
 	SOFT_STAT("soft.msr.unknown_reads", gp_msr_reads),
 	SOFT_STAT("soft.msr.unknown_writes", gp_msr_writes),
 };

@@ -125,10 +125,12 @@ struct soft_block;
 #define SOFT_ITLB_SIZE 256u
 #define SOFT_NTLB_SIZE 1024u
 #define SOFT_FILTER_WORDS 64u
+#define SOFT_BLOOM_WORDS 256u
 #define SOFT_WMAP_SIZE 4096u
 #define SOFT_WMAP_MANY 0xffffu
 #define SOFT_REPLAY_MAX 128u /* XSAVE in pieces of 8 bytes */
 
+#define SOFT_JV_SIZE 8192u
 #define SOFT_JC_SIZE 4096u /* jump-cache entries */
 struct soft_jc_entry {
 	uint64_t va;  /* gva of the block, canonical */
@@ -257,19 +259,25 @@ struct soft_cpu {
 		uint64_t nested_faults, page_faults, exceptions, interrupts;
 		uint64_t exec, exec_thunk, mmio, pio, blocks_run, blocks_made;
 		uint64_t smc, cache_flushes, host_faults, slow, claims, yields;
+		uint64_t lookups, exec_flushes;
 	} st;
 
-	uint32_t slot_used[SOFT_SLOTS_USED]; /* byte offsets in slot[] */
-	uint32_t slot_n;		     /* entries in it */
+	/* by mmu index: byte offsets in slot[], and how many */
+	uint32_t slot_used[SOFT_MMU_COUNT][SOFT_SLOTS_USED];
+	uint32_t slot_n[SOFT_MMU_COUNT];
 	uint64_t slot_gen;	/* of the code memory that slot[] is good for */
 	struct soft_jc_entry jc[SOFT_JC_SIZE];
+	struct soft_jc_entry jv[SOFT_JV_SIZE]; /* what fell out of it */
 	struct soft_tlb_entry tlb[SOFT_MMU_COUNT][SOFT_TLB_SIZE];
 	/* which chunks of each table have valid entries, and which have such
 	 * as are not global */
 	uint64_t tlb_used[SOFT_MMU_COUNT][SOFT_TLB_CHUNKS / 64];
 	uint64_t tlb_local[SOFT_MMU_COUNT][SOFT_TLB_CHUNKS / 64];
 
-	/* regions that may have entries of large pages: see mmu.c */
+	/* by mmu index, half of the address space, and global or not: what
+	 * the TLB and so the slots may have */
+	bool tlb_has[SOFT_MMU_COUNT][2][2];
+	/* regions that may have entries of large pages: see tlb.c */
 	uint64_t tlb_large4m[SOFT_FILTER_WORDS];
 	uint64_t tlb_large1g[SOFT_FILTER_WORDS];
 	/* by hash of the gpa: index + 1 of the only TLB entries (of all mmu
@@ -283,8 +291,10 @@ struct soft_cpu {
 		uint64_t gen;
 	} itlb[SOFT_ITLB_SIZE];
 	uint64_t itlb_gen[2]; /* of CPL < 3, and of CPL 3 */
-	uint64_t exec_filter[SOFT_FILTER_WORDS]; /* pages in itlb[] or jc[] */
-	uint64_t exec_large[SOFT_FILTER_WORDS]; /* large ones, 4 MB or 1 GB */
+	/* Pages in itlb[] or jc[], fetched at CPL < 3 and at CPL 3; large
+	 * ones, 4 MB or 1 GB. */
+	uint64_t exec_filter[2][SOFT_BLOOM_WORDS];
+	uint64_t exec_large[2][SOFT_FILTER_WORDS];
 	bool exec_local; /* CPL < 3 runs code in pages that are not global */
 	/* Nested translations, gpa page -> host page, for the guest walk;
 	 * dropped when the pmap's generation moves. */
@@ -513,6 +523,8 @@ soft_smc_sync(struct soft_cpu *cpu)
 struct code_site;
 /* What the TLB has may have changed: no slot is good any more. */
 void soft_slot_flush(struct soft_cpu *cpu);
+void soft_slot_flush_page(struct soft_cpu *cpu, gva_t va);
+void soft_slot_flush_index(struct soft_cpu *cpu, unsigned idx);
 /* A memory check of translated code at va failed.
  * => where to go on, or 0 with cpu->out_why */
 uint64_t soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s,

@@ -70,20 +70,31 @@ tlb_flush_chunk(struct soft_cpu *cpu, unsigned m, unsigned chunk, bool global)
 static void
 tlb_exec_flush(struct soft_cpu *cpu, bool all)
 {
-	cpu->itlb_gen[1]++;
-	if (all) {
-		cpu->itlb_gen[0]++;
-		cpu->exec_local = false;
+	cpu->st.exec_flushes++;
+	for (unsigned u = all ? 0 : 1; u < 2; u++) {
+		cpu->itlb_gen[u]++;
+		for (unsigned i = 0; i < SOFT_BLOOM_WORDS; i++)
+			cpu->exec_filter[u][i] = 0;
 		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
-			cpu->exec_filter[i] = cpu->exec_large[i] = 0;
+			cpu->exec_large[u][i] = 0;
 	}
+	if (all)
+		cpu->exec_local = false;
 	soft_jc_flush(cpu, all);
 }
 
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
-	soft_slot_flush(cpu);
+	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
+		if (global || cpu->tlb_has[m][0][0] || cpu->tlb_has[m][1][0])
+			soft_slot_flush_index(cpu, m);
+		for (unsigned h = 0; h < 2; h++) {
+			cpu->tlb_has[m][h][0] = false;
+			if (global)
+				cpu->tlb_has[m][h][1] = false;
+		}
+	}
 	if (global) {
 		for (unsigned i = 0; i < SOFT_FILTER_WORDS; i++)
 			cpu->tlb_large4m[i] = cpu->tlb_large1g[i] = 0;
@@ -138,7 +149,7 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
 
-	soft_slot_flush(cpu);
+	soft_slot_flush_page(cpu, gva);
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
 		    [(gva >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
@@ -147,17 +158,24 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 			tlb_drop(e);
 	}
 	if (mmu_filter(cpu->tlb_large4m, gva >> 22, false)) {
+		soft_slot_flush(cpu);
 		tlb_drop_large(cpu, gva, 22, (gva >> VMM_PAGE_SHIFT) &
 		    (SOFT_TLB_SIZE - 1) & ~1023u, 1024);
 	}
 	if (mmu_filter(cpu->tlb_large1g, gva >> 30, false)) {
+		soft_slot_flush(cpu);
 		tlb_drop_large(cpu, gva, 30, 0, SOFT_TLB_SIZE);
 	}
 	cpu->st.tlb_flush_page++;
-	if (mmu_filter(cpu->exec_filter, gva >> VMM_PAGE_SHIFT, false) ||
-	    mmu_filter(cpu->exec_large, gva >> 22, false) ||
-	    mmu_filter(cpu->exec_large, gva >> 30, false))
-		tlb_exec_flush(cpu, true);
+	for (unsigned u = 0; u < 2; u++) {
+		if (mmu_bloom(cpu->exec_filter[u], SOFT_BLOOM_WORDS,
+		    gva >> VMM_PAGE_SHIFT, false) ||
+		    mmu_filter(cpu->exec_large[u], gva >> 22, false) ||
+		    mmu_filter(cpu->exec_large[u], gva >> 30, false)) {
+			tlb_exec_flush(cpu, u == 0);
+			break;
+		}
+	}
 }
 
 /* --- claims of code pages ---------------------------------------------- */
@@ -424,6 +442,7 @@ mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
 	e->tag_w = leaf.writable && nw ? page : SOFT_TLB_INVALID;
 	chunk = i / SOFT_TLB_CHUNK;
 	cpu->tlb_used[idx][chunk / 64] |= 1ul << (chunk % 64);
+	cpu->tlb_has[idx][va >> 63][leaf.global] = true;
 	if (!leaf.global)
 		cpu->tlb_local[idx][chunk / 64] |= 1ul << (chunk % 64);
 	if ((access & VMM_PROT_WRITE) != 0 && e->tag_w != page)

@@ -95,15 +95,16 @@ xl_stub(struct code_out *o, unsigned kind)
 	emit_n(o, "\x75", 1); /* jne */
 	skip = o->pos++;
 	emit_n(o, "\x51", 1); /* push rcx */
-	emit_gs(o, false, 0x8b, 1, EMIT_CPU(slot_n));
+	emit_gs(o, false, 0x8b, 1, EMIT_CPU(slot_n) + 4 * (int32_t)(kind / 2));
 	emit_n(o, "\x81\xf9", 2); /* cmp ecx, imm */
 	emit_4(o, SOFT_SLOTS_USED);
 	emit_n(o, "\x73", 1); /* jae */
 	out3 = o->pos++;
 	emit_n(o, "\x65\x44\x89\x34\x8d", 5); /* mov gs:[rcx*4 + ..], r14d */
-	emit_4(o, (uint32_t)EMIT_CPU(slot_used));
+	emit_4(o, (uint32_t)EMIT_CPU(slot_used) +
+	    kind / 2 * 4 * SOFT_SLOTS_USED);
 	emit_n(o, "\xff\xc1", 2); /* inc ecx */
-	emit_gs(o, false, 0x89, 1, EMIT_CPU(slot_n));
+	emit_gs(o, false, 0x89, 1, EMIT_CPU(slot_n) + 4 * (int32_t)(kind / 2));
 	emit_n(o, "\x59", 1); /* pop rcx */
 	o->rw[skip] = (uint8_t)(o->pos - (skip + 1));
 	emit_gsb(o, true, 0x89, 1, EMIT_S1, XL_SLOT(start));
