@@ -2,10 +2,14 @@
 /*
  * Four vCPUs write and verify patterns, each in its own words of shared pages,
  * with a cached translation as a TLB has it, while pages are taken away.
+ *
+ * A mirror meanwhile copies what was written, round after round, as one does
+ * that moves a guest while it runs: after a last round it must be equal.
  */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/host.h"
 #include "vm/vm.h"
@@ -18,13 +22,14 @@ static struct vmspace *vms;
 static struct pmap *pm;
 static unsigned long rounds;
 static _Atomic bool stop;
+static bool peace; /* the TLB holds all: only an invalidation empties it */
+static uint64_t want[NCPU][PAGES];
 
 static void *
 vcpu(void *arg)
 {
 	unsigned id = (unsigned)(uintptr_t)arg;
 	struct { gpa_t gpa; _Atomic uint64_t *p; } tlb[TLB] = { { 0 } };
-	static uint64_t want[NCPU][PAGES];
 	uint64_t rng = id + 1, gen = pmap_activate(pm, id);
 
 	pmap_ack(pm, id, gen);
@@ -41,7 +46,7 @@ vcpu(void *arg)
 			pmap_ack(pm, id, gen);
 		}
 		rng = rng * 6364136223846793005ul + 1442695040888963407ul;
-		i = (unsigned)(rng >> 33) % PAGES;
+		i = (unsigned)(rng >> 33) % (peace ? TLB : PAGES);
 		if (tlb[i % TLB].p == NULL || tlb[i % TLB].gpa != i * 4096ul) {
 			if (pmap_walk(pm, i * 4096ul, VMM_PROT_WRITE, &w) != 0) {
 				pmap_deactivate(pm, id);
@@ -77,30 +82,100 @@ thief(void *arg)
 	(void)arg;
 	while (!stop) {
 		(void)vmspace_reclaim(vms, 128 * 4096);
-		(void)vm_mark_fetch(vms, 0, VM_MARK_ACCESSED, NULL, NULL);
+		(void)vm_mark_fetch(vms, 7, VM_MARK_ACCESSED, NULL, NULL);
 		host_yield();
 	}
 	return NULL;
 }
 
-int
-main(int argc, char **argv)
+static uint64_t mirror_word[PAGES][NCPU];
+static bool mirror_page[PAGES];
+static uint64_t mirror_pages;
+
+static bool
+mirror_note(void *arg, const struct vmm_block *b)
+{
+	(void)arg;
+	for (unsigned k = 0; k < 512; k++)
+		if ((b->page[k / 64] >> (k % 64) & 1) != 0)
+			mirror_page[b->gpa / 4096 + k] = true;
+	return true;
+}
+
+static void
+mirror_read(unsigned i, uint64_t word[NCPU])
+{
+	struct vm_hold h;
+
+	if (vm_hold(vms, i * 4096ul, 4096, VMM_PROT_READ, &h) != 0)
+		abort();
+	for (unsigned id = 0; id < NCPU; id++)
+		word[id] = atomic_load_explicit((_Atomic uint64_t *)h.ptr + id * 8,
+		    memory_order_relaxed);
+	vm_release(vms, &h);
+}
+
+static void
+mirror_round(int client)
+{
+	mirror_pages += vm_mark_fetch(vms, client, VM_MARK_DIRTY, mirror_note, NULL);
+	for (unsigned i = 0; i < PAGES; i++)
+		if (mirror_page[i]) {
+			mirror_read(i, mirror_word[i]);
+			mirror_page[i] = false;
+		}
+}
+
+static void *
+mirror(void *arg)
+{
+	while (!stop) {
+		mirror_round(*(int *)arg);
+		host_yield();
+	}
+	return NULL;
+}
+
+static void
+mirror_compare(void)
+{
+	uint64_t word[NCPU];
+
+	for (unsigned i = 0; i < PAGES; i++) {
+		mirror_read(i, word);
+		for (unsigned id = 0; id < NCPU; id++)
+			if (word[id] != mirror_word[i][id]) {
+				fprintf(stderr, "mirror: page %u word %u: %lx, is %lx\n",
+				    i, id, mirror_word[i][id], word[id]);
+				exit(1);
+			}
+	}
+}
+
+/* Squeezed, with a thief; or in peace, where only the mirror invalidates. */
+static int
+run(bool squeezed)
 {
 	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .pmap_flags = PMAP_F_2M };
+	pthread_t t[NCPU], th, mi;
+	int client = vm_mark_open();
 	struct vm_object *obj;
 	struct vm_stats st;
-	pthread_t t[NCPU], th;
 
-	rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 100000;
-	if (vm_init() != 0 || vm_swap_init("/tmp", 64 << 20) != 0 ||
-	    vmspace_create(&cfg, &vms) != 0 ||
+	if (client < 0 || vmspace_create(&cfg, &vms) != 0 ||
 	    vm_object_create_anon(PAGES * 4096, &obj) != 0 ||
 	    vm_map_insert(vms, 0, PAGES * 4096, obj, 0, VMM_PROT_RW, 0) != 0 ||
-	    vmspace_set_limit(vms, PAGES * 4096 / 2) != 0)
+	    (squeezed && vmspace_set_limit(vms, PAGES * 4096 / 2) != 0))
 		return 1;
 	vm_object_rele(obj);
 	pm = vmspace_pmap(vms);
-	if (pthread_create(&th, NULL, thief, NULL) != 0)
+	stop = false;
+	peace = !squeezed;
+	memset(want, 0, sizeof(want));
+	memset(mirror_word, 0, sizeof(mirror_word));
+	mirror_pages = 0;
+	if ((squeezed && pthread_create(&th, NULL, thief, NULL) != 0) ||
+	    pthread_create(&mi, NULL, mirror, &client) != 0)
 		return 1;
 	for (uintptr_t i = 0; i < NCPU; i++)
 		if (pthread_create(&t[i], NULL, vcpu, (void *)i) != 0)
@@ -108,12 +183,31 @@ main(int argc, char **argv)
 	for (unsigned i = 0; i < NCPU; i++)
 		pthread_join(t[i], NULL);
 	stop = true;
-	pthread_join(th, NULL);
+	if (squeezed)
+		pthread_join(th, NULL);
+	pthread_join(mi, NULL);
+	mirror_round(client);
+	mirror_compare();
+	if (vm_recount(vms, NULL, NULL) != 0)
+		return 1;
 	vm_check(vms);
 	vmspace_stats(vms, &st);
-	printf("%lu out, %lu in, %lu invalidations: no stale byte\n", st.pageouts,
-	    st.pageins, st.invalidations);
+	printf("%lu out, %lu in, %lu invalidations, %lu pages mirrored: no stale byte\n",
+	    st.pageouts, st.pageins, st.invalidations, mirror_pages);
+	vm_mark_close(client);
 	vmspace_destroy(vms);
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : 100000;
+	if (vm_init() != 0 || vm_swap_init("/tmp", 64 << 20) != 0 || run(true) != 0)
+		return 1;
+	rounds *= 50;
+	if (run(false) != 0)
+		return 1;
 	vm_swap_fini();
 	return 0;
 }
