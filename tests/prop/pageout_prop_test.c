@@ -123,10 +123,8 @@ one(int client)
 		for (uint64_t k = 0; k < n; k++) {
 			word[i + k] = 0;
 			accessed[i + k] = false;
+			dirty[i + k] = true; /* its contents are others now */
 		}
-		/* what was written and thrown away may be reported or not */
-		(void)vm_mark_fetch(vms, client, VM_MARK_DIRTY, NULL, NULL);
-		memset(dirty, 0, sizeof(dirty));
 		break;
 	case 3:
 		if (rnd(8) != 0)
