@@ -51,6 +51,28 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 	return 0;
 }
 
+/* How many entries have wired what they see at pi of obj, or through it. */
+static int
+vm_fault_wires(struct vm_object *obj, uint64_t pi)
+{
+	uint64_t off = pi * VMM_PAGE_SIZE;
+	int n = 0;
+
+	for (struct vm_entry *e = obj->entries; e != NULL; e = e->obj_next)
+		n += off >= e->off && off - e->off < e->wired_end - e->start;
+	for (struct vm_object *s = obj->shadows; s != NULL; s = s->sibling) {
+		struct vm_page *own;
+
+		if (off < s->backing_off || off - s->backing_off >= s->len)
+			continue;
+		own = vm_object_page(s, (off - s->backing_off) / VMM_PAGE_SIZE);
+		if (own == NULL || own->state == VM_PAGE_NONE)
+			n += vm_fault_wires(s,
+			    (off - s->backing_off) / VMM_PAGE_SIZE);
+	}
+	return n;
+}
+
 /* Makes the page that obj shows at pi resident; for a write, obj's own. */
 static int
 vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool write,
@@ -59,7 +81,7 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	struct vm_page *top = vm_object_page_make(obj, pi), *p;
 	struct vm_object *o;
 	uint64_t i;
-	int error;
+	int error, wires;
 
 	if (top == NULL)
 		return -ENOMEM;
@@ -90,8 +112,10 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 		*pip = i;
 		return 0;
 	}
-	/* copy on write; who saw the page through obj must look again */
+	/* copy on write; who saw the page through obj must look again, and what
+	 * they had wired is the copy now */
 	VM_COUNT(vms, obj, faults_cow, 1);
+	wires = vm_fault_wires(obj, pi);
 	vm_object_unmap(obj, pi, NULL);
 	memcpy(PHYS_TO_DMAP(vm_page_hpa(obj, pi)), PHYS_TO_DMAP(vm_page_hpa(o, i)),
 	    VMM_PAGE_SIZE);
@@ -101,6 +125,10 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	if (vm_object_page(o, i)->mark[VM_MARK_ACCESSED] != 0)
 		vm_page_mark(top, VM_MARK_ACCESSED);
 	vm_page_enqueue(obj, top, true);
+	if (wires != 0) {
+		vm_page_wire(o, vm_object_page(o, i), -wires);
+		vm_page_wire(obj, top, wires);
+	}
 	return 0;
 }
 
@@ -128,7 +156,8 @@ vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
 }
 
 int
-vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
+vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
+    enum vm_wire wire,
     struct vm_object **objp, struct vm_page **pagep)
 {
 	struct vm_entry *e = vm_entry_lookup(vms, gpa);
@@ -160,8 +189,10 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access, bool wire,
 	p = vm_object_page(o, pi);
 	/* what this fault brings in must not be what it pages out */
 	limited = vms->limit != 0;
-	if (wire || limited)
+	if (wire != VM_WIRE_NO || limited)
 		vm_page_wire(o, p, 1);
+	if (wire == VM_WIRE_ENTRY)
+		e->wired_end += VMM_PAGE_SIZE;
 	*objp = o;
 	*pagep = p;
 out:
@@ -173,7 +204,7 @@ out:
 	}
 	if (error == 0 && limited) {
 		vm_pageout_balance(vms);
-		if (!wire) {
+		if (wire == VM_WIRE_NO) {
 			vm_object_lock(o);
 			vm_page_wire(o, p, -1);
 			vm_object_unlock(o);
@@ -219,7 +250,7 @@ vm_fault(struct vmspace *vms, gpa_t gpa, int access)
 	    vm_pageout_stuck(vms))
 		error = -ENOSPC;
 	else
-		error = vm_fault_locked(vms, gpa, access, access, false, &o, &p);
+		error = vm_fault_locked(vms, gpa, access, access, VM_WIRE_NO, &o, &p);
 	if (error == -ENOSPC || error == -EIO)
 		vms->st.stalls++;
 	lock_release(&vms->lock);
@@ -236,7 +267,7 @@ vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot, struct vm_hold *
 	KASSERT(len > 0 && (gpa & VMM_PAGE_MASK) + len <= VMM_PAGE_SIZE,
 	    "hold of %lu bytes at %lx crosses a page", len, gpa);
 	lock_acquire(&vms->lock);
-	error = vm_fault_locked(vms, gpa, prot, 0, true, &o, &p);
+	error = vm_fault_locked(vms, gpa, prot, 0, VM_WIRE_HOLD, &o, &p);
 	if (error == 0) {
 		vm_object_ref(o);
 		vm_object_lock(o);

@@ -106,7 +106,7 @@ struct vm_entry {
 	struct vm_object *obj;
 	uint64_t off;
 	int prot, maxprot; /* M */
-	gpa_t wired_end;   /* M: pages below it are wired by this entry */
+	gpa_t wired_end;   /* F: pages below it are wired by this entry */
 	unsigned flags;	   /* M */
 };
 
@@ -197,9 +197,11 @@ int vm_file_pagein(struct vm_object *obj, uint64_t pindex);
 /* vm_map.c, vm_fault.c; with the map locked */
 struct vm_entry *vm_entry_lookup(struct vmspace *vms, gpa_t gpa)
     LOCK_REQUIRES(&vms->lock);
-/* access 0: of the host, leaves A and D alone. *pagep is wired when asked. */
+/* access 0: of the host, leaves A and D alone. *pagep is wired when asked: for
+ * the entry, whose next page it is, or for a hold. */
+enum vm_wire { VM_WIRE_NO, VM_WIRE_HOLD, VM_WIRE_ENTRY };
 int vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
-    bool wire, struct vm_object **objp, struct vm_page **pagep)
+    enum vm_wire wire, struct vm_object **objp, struct vm_page **pagep)
     LOCK_REQUIRES(&vms->lock);
 
 /* vm_swap.c */

@@ -6,6 +6,16 @@
 
 #include "vm/vm_int.h"
 
+/* What obj shows is wired, be it a page of an object behind it. */
+static bool
+vm_discard_wired(struct vm_object *obj, uint64_t pindex)
+{
+	struct vm_object *o;
+	struct vm_page *p = vm_object_find(obj, pindex, &o, &pindex);
+
+	return p != NULL && p->wire != 0;
+}
+
 /* All are unmapped with one invalidation, then emptied.  What shows through
  * from behind goes, too. */
 static int
@@ -19,14 +29,14 @@ vm_discard_locked(struct vm_entry *e, gpa_t gpa, uint64_t len)
 		if (vm_object_page_make(e->obj, i) == NULL)
 			return -ENOMEM;
 	for (uint64_t i = first; i < end; i++)
-		if (vm_object_page(e->obj, i)->wire == 0)
+		if (!vm_discard_wired(e->obj, i))
 			vm_object_unmap(e->obj, i, &d);
 	vm_defer_finish(&d);
 	for (uint64_t i = first; i < end; i++) {
 		struct vm_page *p = vm_object_page(e->obj, i);
 		hpa_t hpa = vm_page_hpa(e->obj, i);
 
-		if (p->wire != 0)
+		if (vm_discard_wired(e->obj, i))
 			continue;
 		if (p->state == VM_PAGE_RESIDENT)
 			vm_page_give_back(hpa, VMM_PAGE_SIZE);

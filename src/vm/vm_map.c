@@ -107,9 +107,7 @@ vm_entry_wire(struct vmspace *vms, struct vm_entry *e) LOCK_REQUIRES(&vms->lock)
 		struct vm_page *p;
 
 		error = vm_fault_locked(vms, e->wired_end, e->prot & VMM_PROT_RW,
-		    0, true, &o, &p);
-		if (error == 0)
-			e->wired_end += VMM_PAGE_SIZE;
+		    0, VM_WIRE_ENTRY, &o, &p);
 	}
 	return error;
 }
@@ -193,7 +191,7 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 	}
 	*n = (struct vm_entry) { .next = e, .vms = vms, .start = gpa,
 		.end = gpa + len, .obj = obj, .off = off, .prot = prot,
-		.maxprot = prot, .flags = flags };
+		.maxprot = prot, .wired_end = gpa, .flags = flags };
 	vm_object_ref(obj);
 	*ep = n;
 	vm_object_lock(obj);
@@ -201,7 +199,6 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 	n->obj_next = obj->entries;
 	obj->entries = n;
 	vm_object_unlock(obj);
-	n->wired_end = gpa;
 	if ((flags & VM_MAP_F_WIRED) != 0)
 		error = vm_entry_wire(vms, n);
 	lock_release(&vms->lock);
