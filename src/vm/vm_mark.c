@@ -56,19 +56,22 @@ vm_mark_gather(void *arg, const struct pmap_block *b)
 	struct vm_gather *g = arg;
 	const uint64_t *bits = g->which == VM_MARK_DIRTY ? b->dirty : b->accessed;
 	uint64_t first = (g->e->off + (b->gpa - g->e->start)) / VMM_PAGE_SIZE;
+	uint8_t flags = g->which == VM_MARK_DIRTY ?
+	    VM_PAGE_F_DIRTY | VM_PAGE_F_REF : VM_PAGE_F_REF;
 
 	for (unsigned w = 0; w < 8; w++)
 		for (uint64_t m = bits[w]; m != 0; m &= m - 1) {
 			uint64_t i = first + w * 64 + (unsigned)__builtin_ctzl(m);
-			struct vm_object *o;
-			struct vm_page *p = vm_object_find(g->e->obj, i, &o, &i);
+			struct vm_object *o = g->e->obj;
+			struct vm_chunk *c;
 
-			if (p == NULL)
+			if (o->backing != NULL &&
+			    vm_object_find(o, i, &o, &i) == NULL)
 				continue;
-			if (g->which == VM_MARK_DIRTY)
-				vm_page_dirty(p);
-			else
-				vm_page_accessed(p);
+			c = o->chunk[i / VM_CHUNK];
+			c->page[i % VM_CHUNK].flags |= flags;
+			c->page[i % VM_CHUNK].mark[g->which] = 0xff;
+			c->mark[g->which] = 0xff;
 		}
 }
 
@@ -103,42 +106,42 @@ vm_mark_none(const struct vm_report *r, const struct vm_object *o, uint64_t i)
 	return c == NULL || (!r->all && !r->pinned && (c->mark[r->which] & r->bit) == 0);
 }
 
-/* Those of n pages from pindex i on that are marked, as bits from at on. */
-static void
-vm_mark_report(const struct vm_report *r, struct vm_object *o, uint64_t i,
-    unsigned n, struct vmm_block *b, unsigned at)
-{
-	for (unsigned k = 0; k < n; k++) {
-		const struct vm_page *p = vm_mark_page(r, o, i + k);
-
-		if (p != NULL && ((p->mark[r->which] & r->bit) != 0 ||
-		    (r->all && p->state != VM_PAGE_NONE) ||
-		    (r->pinned && p->wire != 0)))
-			b->page[(at + k) / 64] |= 1ul << ((at + k) % 64);
-	}
-}
+/* What one look at n pages from pindex i on, in one chunk, does. */
+struct vm_step {
+	struct vmm_block *b; /* gets those that are marked, NULL: is not asked */
+	unsigned at;	     /* bit of the first */
+	bool forget;
+};
 
 static void
-vm_mark_forget(const struct vm_report *r, struct vm_object *o, uint64_t i,
-    unsigned n)
+vm_mark_step(const struct vm_report *r, struct vm_object *o, uint64_t i,
+    unsigned n, const struct vm_step *st)
 {
 	struct vm_chunk *c = o->chunk[i / VM_CHUNK];
+	bool own = o->backing == NULL && c != NULL;
 
 	for (unsigned k = 0; k < n; k++) {
-		struct vm_page *p = vm_mark_page(r, o, i + k);
+		struct vm_page *p = own ? &c->page[i % VM_CHUNK + k] :
+					  vm_mark_page(r, o, i + k);
+		unsigned bit = st->at + k;
 
-		if (p != NULL)
+		if (p == NULL)
+			continue;
+		if (st->b != NULL && ((p->mark[r->which] & r->bit) != 0 ||
+		    (r->all && p->state != VM_PAGE_NONE) ||
+		    (r->pinned && p->wire != 0)))
+			st->b->page[bit / 64] |= 1ul << (bit % 64);
+		if (st->forget)
 			p->mark[r->which] &= (uint8_t)~r->bit;
 	}
-	if (n == VM_CHUNK && c != NULL)
+	if (st->forget && n == VM_CHUNK && c != NULL)
 		c->mark[r->which] &= (uint8_t)~r->bit;
 }
 
-/* The pages of e in the 2 MB at g, by chunks of its object: into b, or NULL:
- * forgets them. */
+/* The pages of e in the 2 MB at g, by chunks of its object. */
 static void
 vm_mark_block(struct vm_entry *e, gpa_t g, const struct vm_report *r,
-    struct vmm_block *b)
+    struct vmm_block *b, bool forget)
 {
 	gpa_t end = base_min(g + VM_2M, e->end), a = g < e->start ? e->start : g;
 
@@ -146,18 +149,16 @@ vm_mark_block(struct vm_entry *e, gpa_t g, const struct vm_report *r,
 		uint64_t i = (e->off + (a - e->start)) / VMM_PAGE_SIZE;
 		unsigned n = (unsigned)base_min(VM_CHUNK - i % VM_CHUNK,
 		    (end - a) / VMM_PAGE_SIZE);
+		struct vm_step st = { b, (unsigned)((a - g) / VMM_PAGE_SIZE), forget };
 
-		if (vm_mark_none(r, e->obj, i))
-			;
-		else if (b != NULL)
-			vm_mark_report(r, e->obj, i, n, b,
-			    (unsigned)((a - g) / VMM_PAGE_SIZE));
-		else
-			vm_mark_forget(r, e->obj, i, n);
+		if (!vm_mark_none(r, e->obj, i))
+			vm_mark_step(r, e->obj, i, n, &st);
 		a += n * VMM_PAGE_SIZE;
 	}
 }
 
+/* What is reported must have been taken by fn before it is forgotten: with an
+ * fn that may refuse, the block is looked at twice. */
 static void
 vm_mark_entry(struct vm_entry *e, struct vm_report *r, bool report, bool forget)
 {
@@ -166,7 +167,7 @@ vm_mark_entry(struct vm_entry *e, struct vm_report *r, bool report, bool forget)
 		unsigned n = 0;
 
 		if (report) {
-			vm_mark_block(e, g, r, &b);
+			vm_mark_block(e, g, r, &b, forget && r->fn == NULL);
 			for (unsigned w = 0; w < 8; w++)
 				n += (unsigned)__builtin_popcountl(b.page[w]);
 			if (n == 0)
@@ -177,8 +178,8 @@ vm_mark_entry(struct vm_entry *e, struct vm_report *r, bool report, bool forget)
 			}
 			r->n += n;
 		}
-		if (forget)
-			vm_mark_block(e, g, r, NULL);
+		if (forget && (!report || r->fn != NULL))
+			vm_mark_block(e, g, r, NULL, true);
 	}
 }
 
