@@ -81,6 +81,7 @@ struct cache {
 	_Atomic uint32_t flushing;
 	_Atomic uint64_t idle_next; /* TSC of the next look */
 	uint64_t idle_used, idle_since;
+	_Atomic uint32_t idle_gen; /* times that it has given memory back */
 	FILE *perf;
 };
 
@@ -311,6 +312,17 @@ cache_flush(struct soft_cpu *cpu, struct cache *c,
 	atomic_store(&c->flushing, 0);
 }
 
+static void
+cache_idle_cpu(struct soft_cpu *cpu)
+{
+	uint64_t from = base_roundup((uint64_t)(uintptr_t)cpu->slot, 4096ul);
+	uint64_t to = (uint64_t)(uintptr_t)(cpu->slot + SOFT_SLOTS) & ~4095ul;
+
+	soft_slot_flush(cpu);
+	(void)madvise((void *)(uintptr_t)from, to - from, MADV_DONTNEED);
+	soft_exec_idle(cpu);
+}
+
 /*
  * Called whenever a vCPU begins to run.  A VM that has used next to no CPU
  * time for a while gives up its translations: what it needs to stay idle is
@@ -326,6 +338,11 @@ soft_cache_idle(struct soft_cpu *cpu)
 	    memory_order_relaxed);
 	struct timespec ts;
 
+	if (cpu->idle_gen != atomic_load_explicit(&c->idle_gen,
+	    memory_order_relaxed)) {
+		cpu->idle_gen = atomic_load(&c->idle_gen);
+		cache_idle_cpu(cpu);
+	}
 	if (__builtin_expect(now < next, 1) ||
 	    !atomic_compare_exchange_strong(&c->idle_next, &next,
 	    now + vm->tsc_hz))
@@ -339,8 +356,10 @@ soft_cache_idle(struct soft_cpu *cpu)
 	if (used - was > 30000000u)
 		c->idle_since = now;
 	if (now - c->idle_since >= CACHE_IDLE * vm->tsc_hz &&
-	    c->out.pos > CACHE_IDLE_BYTES)
+	    c->out.pos > CACHE_IDLE_BYTES) {
 		cache_flush(cpu, c, true);
+		atomic_fetch_add(&c->idle_gen, 1);
+	}
 	lock_release(&c->lock);
 }
 

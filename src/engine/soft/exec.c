@@ -53,6 +53,13 @@ soft_exec_init(struct soft_cpu *cpu)
 }
 
 void
+soft_exec_idle(struct soft_cpu *cpu)
+{
+	/* Zeros are empty entries. */
+	(void)madvise(cpu->decode, sizeof(struct exec_dcache), MADV_DONTNEED);
+}
+
+void
 soft_exec_fini(struct soft_cpu *cpu)
 {
 	if (cpu->decode != NULL)

@@ -309,6 +309,7 @@ struct soft_cpu {
 	void *thunk;	/* private to thunk.c */
 	void *xlate;	/* private to the translator */
 	void *decode;	/* private to run.c/exec.c: decode cache */
+	uint32_t idle_gen; /* of the cache, when it last gave memory back */
 	struct soft_slot slot[SOFT_SLOTS]; /* touched where code is run */
 };
 
@@ -650,6 +651,8 @@ int soft_step(struct soft_cpu *cpu);
 /* Decode cache and thunk memory of one vCPU. => 0, -errno */
 int soft_exec_init(struct soft_cpu *cpu);
 void soft_exec_fini(struct soft_cpu *cpu);
+/* Between instructions: forgets the decode cache and gives its memory back. */
+void soft_exec_idle(struct soft_cpu *cpu);
 /* The effective address of in's memory operand (offset in its segment), or
  * the value of LEA; rip is that of the instruction. */
 uint64_t soft_ea(const struct soft_cpu *cpu, const struct soft_insn *in);
