@@ -63,6 +63,7 @@ mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 	gpa_t page = gpa & ~VMM_PAGE_MASK;
 	struct soft_ntlb_entry *e =
 	    &cpu->ntlb[(gpa >> VMM_PAGE_SHIFT) & (SOFT_NTLB_SIZE - 1)];
+	struct soft_ntlb_entry *big;
 	struct pmap_walk w;
 	bool writable;
 
@@ -73,6 +74,14 @@ mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 			*wp = (e->tag & 1) != 0;
 		return SOFT_OK;
 	}
+	big = &cpu->ntlb2m[(gpa >> 21) & (SOFT_NTLB2M_SIZE - 1)];
+	if (access != VMM_PROT_EXEC && (big->tag == (gpa >> 21 << 21 | 1) ||
+	    (big->tag == gpa >> 21 << 21 && access == VMM_PROT_READ))) {
+		*hostp = big->host + (gpa & ((1ul << 21) - 1));
+		if (wp != NULL)
+			*wp = (big->tag & 1) != 0;
+		return SOFT_OK;
+	}
 	if (gpa >> cpu->phys_bits != 0)
 		return SOFT_SLOW;
 	if (pmap_walk(cpu->vm->pmap, gpa, access, &w) != 0)
@@ -81,7 +90,10 @@ mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 	*hostp = (uint64_t)(uintptr_t)PHYS_TO_DMAP(w.hpa);
 	if (wp != NULL)
 		*wp = writable;
-	if (access != VMM_PROT_EXEC) {
+	if (access != VMM_PROT_EXEC && w.size >= 1ul << 21) {
+		big->host = *hostp - (gpa & ((1ul << 21) - 1));
+		big->tag = gpa >> 21 << 21 | writable;
+	} else if (access != VMM_PROT_EXEC) {
 		e->host = *hostp - (gpa & VMM_PAGE_MASK);
 		e->tag = page | writable;
 	}
@@ -231,6 +243,29 @@ mmu_finish(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
 	return SOFT_OK;
 }
 
+/* A walk whose upper levels are known. */
+static int
+mmu_walk_last(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
+    const struct soft_pwc_entry *p, struct mmu_leaf *leaf)
+{
+	unsigned off = (va >> VMM_PAGE_SHIFT & 511) * 8;
+	struct mmu_step s = { .gpa = p->gpa + off, .host = p->host + off };
+	uint64_t e = __atomic_load_n((uint64_t *)(uintptr_t)s.host,
+	    __ATOMIC_RELAXED);
+
+	s.entry = e;
+	if ((e & MMU_P) == 0)
+		return mmu_page_fault(cpu, va, access, idx, 0);
+	if (mmu_reserved(cpu, 1, e) != 0)
+		return mmu_page_fault(cpu, va, access, idx,
+		    MMU_ERR_P | MMU_ERR_RSVD);
+	leaf->shift = VMM_PAGE_SHIFT;
+	leaf->gpa = (e & MMU_ADDR) | (va & VMM_PAGE_MASK);
+	return mmu_finish(cpu, va, access, idx, &s, 1, true,
+	    p->us && (e & MMU_US) != 0, p->rw && (e & MMU_RW) != 0,
+	    p->nx || (e & MMU_NX) != 0, leaf);
+}
+
 /* Four levels, or the lower two of PAE's three. */
 static int
 mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
@@ -240,8 +275,12 @@ mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
 	bool us = true, rw = true, nx = false;
 	unsigned level = 4, n = 0, shift;
 	uint64_t table = cpu->cr3, e;
+	struct soft_pwc_entry *p =
+	    &cpu->pwc[(va >> 21) & (SOFT_PWC_SIZE - 1)], new = { .us = true };
 	int r;
 
+	if (p->tag == va >> 21 && p->gen == cpu->pwc_gen && !cpu->walk_quiet)
+		return mmu_walk_last(cpu, va, access, idx, p, leaf);
 	if (!soft_long(cpu)) {
 		if (cpu->pdptes_stale) {
 			r = soft_load_pdptes(cpu, cpu->cr3);
@@ -265,6 +304,12 @@ mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
 		if (mmu_reserved(cpu, level, e) != 0)
 			return mmu_page_fault(cpu, va, access, idx,
 			    MMU_ERR_P | MMU_ERR_RSVD);
+		if (level == 1)
+			new = (struct soft_pwc_entry){ .tag = va >> 21,
+				.gen = cpu->pwc_gen, .us = us, .rw = rw,
+				.nx = nx, .gpa = st[n - 1].gpa &
+				~VMM_PAGE_MASK, .host = st[n - 1].host &
+				~VMM_PAGE_MASK };
 		us &= (e & MMU_US) != 0;
 		rw &= (e & MMU_RW) != 0;
 		nx |= (e & MMU_NX) != 0;
@@ -275,7 +320,12 @@ mmu_walk_wide(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
 	leaf->shift = (uint8_t)shift;
 	leaf->gpa = (e & MMU_ADDR & ~((1ul << shift) - 1)) |
 	    (va & ((1ul << shift) - 1));
-	return mmu_finish(cpu, va, access, idx, st, n, true, us, rw, nx, leaf);
+	r = mmu_finish(cpu, va, access, idx, st, n, true, us, rw, nx, leaf);
+	/* Accessed bits are set now, and a table in no memory has no host. */
+	if (r == SOFT_OK && n == 4 && new.host != 0 && !cpu->walk_quiet &&
+	    new.gen == cpu->pwc_gen)
+		*p = new;
+	return r;
 }
 
 /* Two levels of 32-bit entries. */

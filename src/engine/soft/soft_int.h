@@ -124,6 +124,8 @@ struct soft_block;
 
 #define SOFT_ITLB_SIZE 256u
 #define SOFT_NTLB_SIZE 1024u
+#define SOFT_NTLB2M_SIZE 64u
+#define SOFT_PWC_SIZE 64u
 #define SOFT_FILTER_WORDS 64u
 #define SOFT_BLOOM_WORDS 256u
 #define SOFT_WMAP_SIZE 4096u
@@ -302,6 +304,17 @@ struct soft_cpu {
 		uint64_t tag;  /* gpa page | 1 if writable (nested D set) */
 		uint64_t host; /* of the page */
 	} ntlb[SOFT_NTLB_SIZE];
+	struct soft_ntlb_entry ntlb2m[SOFT_NTLB2M_SIZE]; /* by 2 MB */
+	/* Last-level tables of the guest, for four-level paging: dropped by
+	 * whatever drops a translation. */
+	struct soft_pwc_entry {
+		uint64_t tag;  /* va >> 21 */
+		uint64_t gen;  /* valid while it is pwc_gen */
+		gpa_t gpa;     /* of the table */
+		uint64_t host;
+		bool us, rw, nx; /* sums of the levels above */
+	} pwc[SOFT_PWC_SIZE];
+	uint64_t pwc_gen;
 
 	/* Extended state: XSAVE standard format, host layout (AVX at 576). */
 	uint8_t xsave[1024] __attribute__((aligned(64)));

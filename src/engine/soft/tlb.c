@@ -6,7 +6,8 @@
  * What is cached: the TLB proper (tlb[]), dropped as the architecture says;
  * itlb[], dropped with any of it by advancing itlb_gen; ntlb[], nested
  * translations only, which no guest instruction can make stale and which go
- * when the pmap's generation moves.
+ * when the pmap's generation moves; pwc[], last-level tables of the guest, which
+ * any flush drops, as INVLPG does with the paging-structure caches.
  *
  * Invariant: tag_w of an entry is valid only while the guest's and the nested
  * dirty bit are set and the page holds no translated code.
@@ -34,6 +35,8 @@ tlb_ntlb_flush(struct soft_cpu *cpu)
 {
 	for (unsigned i = 0; i < SOFT_NTLB_SIZE; i++)
 		cpu->ntlb[i].tag = SOFT_TLB_INVALID;
+	for (unsigned i = 0; i < SOFT_NTLB2M_SIZE; i++)
+		cpu->ntlb2m[i].tag = SOFT_TLB_INVALID;
 }
 
 static void
@@ -50,7 +53,7 @@ soft_tlb_init(struct soft_cpu *cpu)
 		for (unsigned i = 0; i < SOFT_TLB_SIZE; i++)
 			tlb_drop(&cpu->tlb[m][i]);
 	tlb_ntlb_flush(cpu);
-	cpu->itlb_gen[0] = cpu->itlb_gen[1] = 1;
+	cpu->itlb_gen[0] = cpu->itlb_gen[1] = cpu->pwc_gen = 1;
 	soft_slot_flush(cpu);
 	cpu->pmap_gen = ~0ul; /* flush at the first soft_enter() */
 }
@@ -86,6 +89,7 @@ tlb_exec_flush(struct soft_cpu *cpu, bool all)
 void
 soft_tlb_flush(struct soft_cpu *cpu, bool global)
 {
+	cpu->pwc_gen++;
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		if (global || cpu->tlb_has[m][0][0] || cpu->tlb_has[m][1][0])
 			soft_slot_flush_index(cpu, m);
@@ -149,6 +153,7 @@ soft_tlb_flush_page(struct soft_cpu *cpu, gva_t gva)
 {
 	uint64_t page = gva & ~VMM_PAGE_MASK;
 
+	cpu->pwc_gen++;
 	soft_slot_flush_page(cpu, gva);
 	for (unsigned m = 0; m < SOFT_MMU_COUNT; m++) {
 		struct soft_tlb_entry *e = &cpu->tlb[m]
