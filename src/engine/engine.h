@@ -51,6 +51,7 @@ struct engine_callbacks {
 	 *    rule (reads of unknown MSRs #GP)
 	 */
 	int (*rdmsr)(void *arg, unsigned vcpu, uint32_t msr, uint64_t *valp);
+	/* TSC_ADJUST (0x3b) comes after each change of the TSC, for information. */
 	int (*wrmsr)(void *arg, unsigned vcpu, uint32_t msr, uint64_t val);
 	/* CPUID leaves above the engine's own answer may be edited (APIC id,
 	 * topology, hypervisor leaves). regs: eax ebx ecx edx. */

@@ -190,6 +190,16 @@ lapic_timer_arm(struct lapic *l) LOCK_REQUIRES(&l->lock)
 	timer_cancel(q, &l->timer);
 }
 
+void
+lapic_tsc_moved(struct lapic *l)
+{
+	lock_acquire(&l->lock);
+	if (l->deadline != 0 && (l->lvt[LAPIC_LVT_TIMER] &
+	    LAPIC_TIMER_MODE) == LAPIC_TIMER_DEADLINE)
+		lapic_timer_arm(l);
+	lock_release(&l->lock);
+}
+
 static void
 lapic_timer_fire(void *arg)
 {

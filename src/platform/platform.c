@@ -82,6 +82,8 @@ platform_vcpu_reset(void *arg, unsigned vcpu, bool init)
 	struct platform *p = arg;
 
 	lapic_reset(&p->lapic[vcpu], init);
+	if (!init)
+		kvmclock_reset(p, vcpu);
 	if (vcpu == 0 && !init) {
 		ioapic_reset(p);
 		legacy_reset(p);

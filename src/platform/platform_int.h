@@ -185,12 +185,17 @@ void hpet_mmio(struct platform *p, uint64_t off, unsigned bytes, bool write,
     uint64_t *valp);
 bool hpet_replaces(struct platform *p);
 
+/* The vCPU's TSC was set: its deadline is sooner or later. */
+void lapic_tsc_moved(struct lapic *l);
+
 /* --- kvmclock.c --------------------------------------------------------- */
 
 struct kvmclock {
 	uint64_t wall, system[VMM_MAXCPU];
+	_Atomic uint64_t adjust[VMM_MAXCPU]; /* A: TSC_ADJUST */
 	uint32_t version[VMM_MAXCPU];
 };
+void kvmclock_reset(struct platform *p, unsigned vcpu);
 int kvmclock_wrmsr(struct platform *p, unsigned vcpu, uint32_t msr, uint64_t val);
 int kvmclock_rdmsr(struct platform *p, unsigned vcpu, uint32_t msr, uint64_t *valp);
 

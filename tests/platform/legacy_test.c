@@ -293,6 +293,19 @@ test_kvmclock(void **state)
 	    (uint64_t)((unsigned __int128)tsc * legacy_get(0x2018, 4) >> 32);
 	assert_in_range(ns, t.now - 2, t.now + 2);
 
+	/* The TSC moves: time does not. */
+	t.tsc_adjust[2] = 5000000000;
+	assert_int_equal(platform_wrmsr(t.p, 2, 0x3b, t.tsc_adjust[2]), 0);
+	assert_int_equal(legacy_get(0x2000, 4) & 1, 0);
+	assert_int_equal(legacy_get(0x2000, 4), 4);
+	assert_int_equal(t.mem[0x201d], 0); /* the others' did not */
+	assert_int_equal(legacy_get(0x2008, 8), t.now * 2 + t.tsc_adjust[2]);
+	assert_in_range(legacy_get(0x2010, 8), t.now - 2, t.now + 2);
+	t.tsc_adjust[2] = 0;
+	platform_vcpu_reset(t.p, 2, false);
+	platform_rdmsr(t.p, 2, 0x4b564d01, &v);
+	assert_int_equal(v, 0);
+
 	assert_int_equal(platform_wrmsr(t.p, 0, 0x4b564d00, 0x3000), 0);
 	ns = legacy_get(0x3004, 4) * 1000000000 + legacy_get(0x3008, 4);
 	assert_in_range(ns, t.wall - 2, t.wall + 2);

@@ -62,8 +62,10 @@ plat_mem_read(void *arg, gpa_t gpa, void *buf, uint64_t len)
 static uint64_t
 plat_tsc(void *arg, unsigned vcpu)
 {
-	(void)vcpu;
-	return ((struct plat *)arg)->now * (PLAT_TSC_HZ / 1000000000);
+	const struct plat *t = arg;
+
+	return t->now * (PLAT_TSC_HZ / 1000000000) +
+	    (vcpu < 8 ? t->tsc_adjust[vcpu] : 0);
 }
 
 static uint64_t

@@ -15,6 +15,7 @@
 struct plat {
 	struct platform *p;
 	uint64_t now;  /* ns */
+	uint64_t tsc_adjust[8];
 	uint64_t wall; /* ns at now 0 */
 	unsigned notified[PLAT_NCPU], nmi[PLAT_NCPU], init[PLAT_NCPU];
 	unsigned sipi[PLAT_NCPU];

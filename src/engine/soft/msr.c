@@ -310,24 +310,31 @@ msr_write_mtrr(struct soft_cpu *cpu, uint32_t msr, uint64_t val)
 	return SOFT_OK;
 }
 
+/* The clocks above follow: they are told as if TSC_ADJUST had been written. */
+static int
+msr_adjust_tsc(struct soft_cpu *cpu, uint64_t adjust)
+{
+	cpu->tsc_offset += (int64_t)(adjust - cpu->tsc_adjust);
+	cpu->tsc_adjust = adjust;
+	soft_leave(cpu);
+	(void)cpu->vm->cb->wrmsr(cpu->vm->arg, cpu->id, MSR_TSC_ADJUST,
+	    adjust);
+	soft_enter(cpu);
+	return SOFT_FLUSH;
+}
+
 int
 soft_wrmsr(struct soft_cpu *cpu, uint32_t msr, uint64_t val)
 {
-	uint64_t delta;
-
 	if ((msr >= MSR_MTRR_VAR && msr <= MSR_MTRR_VAR_END) ||
 	    msr_mtrr_fixed(msr) >= 0 || msr == MSR_MTRR_DEF)
 		return msr_write_mtrr(cpu, msr, val);
 	switch (msr) {
 	case MSR_TSC:
-		delta = val - soft_tsc(cpu);
-		cpu->tsc_offset += (int64_t)delta;
-		cpu->tsc_adjust += delta;
-		return SOFT_OK;
+		return msr_adjust_tsc(cpu, cpu->tsc_adjust + val -
+		    soft_tsc(cpu));
 	case MSR_TSC_ADJUST:
-		cpu->tsc_offset += (int64_t)(val - cpu->tsc_adjust);
-		cpu->tsc_adjust = val;
-		return SOFT_OK;
+		return msr_adjust_tsc(cpu, val);
 	case MSR_BIOS_SIGN:
 	case MSR_BIOS_UPDT_TRIG:
 		return SOFT_OK;
