@@ -38,6 +38,9 @@ int host_dmap_place_fd(uint64_t hpa, int fd, uint64_t off, uint64_t len,
     bool *writablep) BASE_MUST_CHECK;
 int host_dmap_place_ptr(uint64_t hpa, void *ptr,
     uint64_t len) BASE_MUST_CHECK;
+/* Pages of files in the direct map that were touched after the files had become
+ * too short; zeros stand there since. */
+uint64_t host_dmap_lost(void);
 /* Bytes of the direct map that are given out. */
 uint64_t host_dmap_used(void);
 /* Gives pages back to the host; they read as zeros again. */

@@ -228,6 +228,12 @@ host_dmap_place_ptr(uint64_t hpa, void *ptr, uint64_t len)
 }
 
 uint64_t
+host_dmap_lost(void)
+{
+	return 0;
+}
+
+uint64_t
 host_dmap_used(void)
 {
 	return fake.live.dmap;

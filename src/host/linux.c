@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -39,9 +41,55 @@ static uint64_t host_dmap_out; /* bytes given out; under the lock */
 static pthread_once_t host_dmap_once = PTHREAD_ONCE_INIT;
 static int host_dmap_error;
 
+static struct {
+	uint64_t size; /* of the direct map */
+	struct sigaction old;
+	_Atomic uint64_t pages;
+} host_lost;
+
+/*
+ * A file that is mapped in the direct map has become shorter: whoever did that
+ * must not end the machine.  The page becomes zeros of its own, and it is said
+ * once.  Async-signal-safe.
+ */
+static void
+host_sigbus(int sig, siginfo_t *si, void *uc)
+{
+	static const char msg[] = "hyve: a file of device memory has been made "
+	    "shorter; zeros stand there now\n";
+	uint64_t off = DMAP_TO_PHYS(si->si_addr);
+	int saved = errno;
+
+	if (si->si_code == BUS_ADRERR && off < host_lost.size &&
+	    mmap(PHYS_TO_DMAP(base_rounddown(off, HOST_PAGE)), HOST_PAGE,
+		PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		-1, 0) != MAP_FAILED) {
+		if (atomic_fetch_add(&host_lost.pages, 1) == 0 &&
+		    write(STDERR_FILENO, msg, sizeof(msg) - 1) < 0)
+			errno = saved;
+		errno = saved;
+		return;
+	}
+	if ((host_lost.old.sa_flags & SA_SIGINFO) != 0)
+		host_lost.old.sa_sigaction(sig, si, uc);
+	else if (host_lost.old.sa_handler != SIG_DFL &&
+	    host_lost.old.sa_handler != SIG_IGN)
+		host_lost.old.sa_handler(sig);
+	else /* again, and for good */
+		(void)signal(sig, SIG_DFL);
+}
+
+uint64_t
+host_dmap_lost(void)
+{
+	return atomic_load(&host_lost.pages);
+}
+
 static void
 host_dmap_setup(void)
 {
+	struct sigaction sa = { .sa_sigaction = host_sigbus,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK };
 	uint64_t size = HOST_DMAP_MAX;
 	char *p;
 
@@ -64,6 +112,8 @@ host_dmap_setup(void)
 	/* hpa 0 is never given out: page-table entries of 0 mean none */
 	host_free_list->hpa = HOST_2M;
 	host_free_list->len = size - HOST_2M;
+	host_lost.size = size;
+	(void)sigaction(SIGBUS, &sa, &host_lost.old);
 }
 
 int

@@ -230,6 +230,7 @@ struct vm_stats {
 	uint64_t faults_ad, faults_prot, faults_fail;
 	uint64_t promotions, demotions, invalidations, kicks;
 	uint64_t collapses, collapse_fails; /* 2 MB host pages asked for */
+	uint64_t lost; /* pages of device memory, of the whole process */
 	uint64_t pt_pages; /* page-table pages of the pmap */
 	uint64_t pageouts, pageins, refaults, swap_errors;
 	uint64_t stalls; /* faults that failed with -ENOSPC or -EIO */

@@ -369,6 +369,7 @@ vmspace_stats(struct vmspace *vms, struct vm_stats *st)
 	}
 	lock_release(&vms->lock);
 	st->held = atomic_load(&vms->held);
+	st->lost = host_dmap_lost();
 	pmap_stats_get(vms->pmap, &ps);
 	st->superpages = ps.large[0] + ps.large[1];
 	st->promotions = ps.promotions;

@@ -63,6 +63,7 @@
 	X(faults_fail, "vm.faults.fail", "faults refused")                  \
 	X(promotions, "pmap.promotions", "promotions to a large mapping")   \
 	X(demotions, "pmap.demotions", "demotions of a large mapping")      \
+	X(lost, "vm.lost", "pages of device memory whose file is too short") \
 	X(collapses, "vm.hugepages", "2 MB pages got from the host")        \
 	X(collapse_fails, "vm.hugepages.fails", "2 MB pages not got")       \
 	X(invalidations, "pmap.invalidations", "invalidations")             \

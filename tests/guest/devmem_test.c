@@ -261,6 +261,32 @@ dm_moved(struct vmm *vmm, struct vmm_vcpu *cpu)
 	munmap((void *)(uintptr_t)p, LEN);
 }
 
+/* The file is cut behind the guest's back: it goes on, with zeros. */
+static void
+dm_shortened(struct vmm *vmm, struct vmm_vcpu *cpu)
+{
+	struct vmm_exit ex = { .size = sizeof(ex) };
+	uint64_t word = 0;
+	int fd;
+
+	CHECK(vmm_reinit(vmm) == 0);
+	CHECK(vmm_alloc_memseg(vmm, 3, LEN, "victim") == 0);
+	CHECK(vmm_mmap_memseg(vmm, 0xa0000, 3, 0, LEN, VMM_PROT_ALL, 0) == 0);
+	dm_start(vmm, cpu, dm_ask, dm_ask_end);
+	CHECK(vmm_vcpu_set_reg(cpu, VMM_REG_CR0, 0x10) == 0);
+	CHECK(dm_said(cpu, &ex) == 1);
+	fd = vmm_open_devmem(vmm, "victim", O_RDWR);
+	CHECK(fd >= 0 && ftruncate(fd, 0) == 0);
+	/* the other place first: no window there */
+	CHECK(vmm_vcpu_run(cpu, &ex) == 0 && ex.reason == VMM_EXIT_MMIO);
+	CHECK(vmm_vcpu_run(cpu, &ex) == 0 && ex.reason == VMM_EXIT_MMIO);
+	(void)dm_said(cpu, &ex);
+	CHECK(dm_said(cpu, &ex) == 1);
+	/* from outside of the guest, too */
+	CHECK(vmm_gpa_read(vmm, 0xa0000 + 0x8000, &word, 8, NULL) == 0 && word == 0);
+	close(fd);
+}
+
 static void
 dm_mode(const char *dir, mode_t want)
 {
@@ -288,6 +314,7 @@ dm_run(const char *dir)
 	dm_asked(vmm, cpu);
 	dm_reset(vmm, cpu);
 	dm_moved(vmm, cpu);
+	dm_shortened(vmm, cpu);
 	vmm_vcpu_close(cpu);
 	vmm_close(vmm);
 	/* the machine is gone; the other process still has the bytes */

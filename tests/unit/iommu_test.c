@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -349,6 +350,114 @@ test_gigabyte(void **state)
 	machine_destroy(m);
 }
 
+/* --- maps and devices at random -------------------------------------------- */
+
+struct in_step {
+	struct machine *m;
+	uint64_t pages;
+};
+
+/* A leaf of the domain is what the guest has there, with its rights. */
+static void
+in_step_leaf(void *arg, uint64_t gpa, const struct walker_result *w)
+{
+	struct in_step *is = arg;
+	struct vmspace *vms = machine_vmspace(is->m);
+
+	assert_false(w->misconfigured);
+	for (uint64_t o = 0; o < w->size; o += PAGE) {
+		gpa_t start, end;
+		hpa_t hpa;
+		int prot;
+
+		assert_true(vm_map_lookup(vms, gpa + o, &start, &end, &prot));
+		assert_int_equal(w->w, (prot & VMM_PROT_WRITE) != 0);
+		assert_int_equal(vm_fault(vms, gpa + o, prot & VMM_PROT_RW), 0);
+		assert_true(pmap_extract(vmspace_pmap(vms), gpa + o, &hpa, NULL));
+		assert_int_equal(hpa, w->pa + o);
+		is->pages++;
+	}
+}
+
+static void
+in_step(struct machine *m, const struct dma_dev *d, unsigned ndev)
+{
+	struct in_step is = { .m = m };
+	struct vmm_memmap map = { .size = sizeof(map) };
+	uint64_t want = 0;
+	bool any = false;
+
+	for (gpa_t g = 0; memseg_getnext(m, g, &map) == 0; g = map.gpa + 1) {
+		want += map.len;
+		assert_int_equal(map.flags, ndev != 0 && map.segid == 0 ?
+		    VMM_MAP_F_IOMMU : 0);
+	}
+	for (unsigned i = 0; i < 4 && !any; i++)
+		if (d[i].attached) {
+			walker_all(WALKER_X86, d[i].root, dma_fetch, NULL, in_step_leaf,
+			    &is);
+			any = true;
+		}
+	assert_int_equal(any, ndev != 0);
+	assert_int_equal(is.pages * PAGE, any ? want : 0);
+	domain_is(m, ndev, any ? want : 0);
+	if (!any)
+		assert_int_equal(wired(m), 0);
+}
+
+static void
+test_random(void **state)
+{
+	static const int prots[] = { VMM_PROT_READ, VMM_PROT_RW, VMM_PROT_ALL };
+	struct machine *m = make();
+	struct dma_dev d[4];
+	unsigned ndev = 0;
+
+	(void)state;
+	srand(3);
+	for (unsigned i = 0; i < 4; i++)
+		d[i] = (struct dma_dev){ .lock = PTHREAD_MUTEX_INITIALIZER };
+	for (unsigned n = 0; n < 600; n++) {
+		unsigned k = (unsigned)rand() % 4, seg = rand() % 2 ? 0 : 2;
+		gpa_t gpa = 8 * GB + (gpa_t)(rand() % 4) * 4 * MB;
+		uint64_t max = seg == 0 ? LOW : FB, unit = rand() % 2 ? 2 * MB : PAGE;
+		uint64_t off = (uint64_t)rand() % (max / unit) * unit;
+		uint64_t want = (1 + (uint64_t)rand() % 3) * unit;
+		uint64_t len = base_min(max - off, want);
+		struct vmm_memmap map = { .size = sizeof(map) };
+		int error;
+
+		switch (rand() % 3) {
+		case 0:
+			error = memseg_mmap(m, gpa, (int)seg, off, len,
+			    prots[rand() % 3], 0);
+			assert_true(error == 0 || error == -EFAULT ||
+			    error == -ENOSPC);
+			break;
+		case 1:
+			if (memseg_getnext(m, gpa, &map) != 0)
+				break;
+			error = memseg_munmap(m, map.gpa, map.len);
+			assert_int_equal(error, ndev != 0 && map.segid == 0 ?
+			    -EINVAL : 0);
+			break;
+		default:
+			if (d[k].attached) {
+				assert_int_equal(iommu_unassign(m, k), 0);
+				ndev--;
+			} else {
+				assert_int_equal(iommu_assign(m, k, &dma_ops, &d[k]), 0);
+				ndev++;
+			}
+		}
+		if (n % 4 == 0)
+			in_step(m, d, ndev);
+	}
+	machine_destroy(m);
+	for (unsigned i = 0; i < 4; i++)
+		assert_false(d[i].attached);
+}
+
 /* --- a device that never rests ------------------------------------------- */
 
 static struct {
@@ -458,6 +567,7 @@ main(void)
 		cmocka_unit_test(test_step),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_gigabyte),
+		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_busy),
 		cmocka_unit_test(test_no_memory),
 	};
