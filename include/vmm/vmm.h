@@ -143,6 +143,13 @@ int vmm_open_devmem(struct vmm *vmm, const char *name, int oflag);
  */
 int vmm_swap_on(const char *dir, uint64_t bytes);
 /*
+ * Pages are compressed in memory before they go to swap, for all machines of
+ * this process.  That takes at most bytes, and a quarter of a limit, of which it
+ * is a part.  Once.  [process]
+ * => -EINVAL: less than 64 KB; -EBUSY: it is so; -ENOMEM
+ */
+int vmm_compress_on(uint64_t bytes);
+/*
  * Anonymous guest memory that may be resident, in bytes; 0: no limit.  What is
  * over it is paged out before the call returns.  Where swap is full an event is
  * logged, and a vCPU that needs more memory waits: VMM_EXIT_MEMFAIL with

@@ -26,6 +26,7 @@ static const struct config_def {
 	{ "memory.limit", CONFIG_SIZE, NULL, false },
 	{ "memory.swap", CONFIG_SIZE, NULL, false },
 	{ "memory.swapdir", CONFIG_TEXT, NULL, false },
+	{ "memory.compress", CONFIG_TEXT, "off", false },
 	{ "memory.pressure", CONFIG_TEXT, "off", false },
 	{ "memory.ad", CONFIG_TEXT, "hardware", false },
 	{ "memory.large", CONFIG_BOOL, "true", false },

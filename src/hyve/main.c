@@ -123,6 +123,7 @@ main_swap(const struct config *cfg)
 {
 	uint64_t bytes = config_get_number(cfg, "memory.swap");
 	const char *dir = config_get(cfg, "memory.swapdir");
+	int error;
 
 	if (bytes == 0 && (config_get_number(cfg, "memory.limit") != 0 ||
 	    main_pressure(cfg)))
@@ -131,7 +132,10 @@ main_swap(const struct config *cfg)
 		return 0;
 	if (dir == NULL)
 		dir = getenv("TMPDIR");
-	return vmm_swap_on(dir != NULL ? dir : "/var/tmp", bytes);
+	error = vmm_swap_on(dir != NULL ? dir : "/var/tmp", bytes);
+	if (error == 0 && strcmp(config_get(cfg, "memory.compress"), "lz4") == 0)
+		error = vmm_compress_on(config_get_number(cfg, "memory.size") / 4);
+	return error;
 }
 
 static int
@@ -179,6 +183,7 @@ main_check(const struct config *cfg)
 	const char *com1 = config_get(cfg, "lpc.com1.path");
 	const char *ad = config_get(cfg, "memory.ad");
 	const char *pressure = config_get(cfg, "memory.pressure");
+	const char *compress = config_get(cfg, "memory.compress");
 
 	if (config_get(cfg, "name") == NULL)
 		return "the machine wants a name: hyve [options] --kernel "
@@ -190,6 +195,8 @@ main_check(const struct config *cfg)
 	if (strcmp(pressure, "on") != 0 && strcmp(pressure, "off") != 0 &&
 	    pressure[0] != '/')
 		return "memory.pressure: on, off or the path of a pressure file";
+	if (strcmp(compress, "off") != 0 && strcmp(compress, "lz4") != 0)
+		return "memory.compress: off or lz4";
 	if (config_get_number(cfg, "memory.limit") != 0 &&
 	    config_get_bool(cfg, "memory.wired"))
 		return "memory.limit: all of memory is wired (-S), nothing can "

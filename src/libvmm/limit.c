@@ -27,6 +27,19 @@ vmm_swap_on(const char *dir, uint64_t bytes)
 	return 0;
 }
 
+int
+vmm_compress_on(uint64_t bytes)
+{
+	int error = limit_compress_init(bytes);
+
+	if (error == -EBUSY)
+		return api_error(error, "this process compresses already");
+	if (error == -EINVAL)
+		return api_error(error, "%lu bytes for compressed pages: too few or "
+		    "too many", bytes);
+	return api_errno(error, "compressed pages");
+}
+
 static int
 limit_error(int error, uint64_t bytes)
 {

@@ -168,6 +168,12 @@ int vm_swap_init(const char *dir, uint64_t bytes) BASE_MUST_CHECK;
 void vm_swap_fini(void);     /* when all objects are gone */
 uint64_t vm_swap_used(void); /* slots */
 bool vm_swap_ready(void);
+/* Pages are compressed before they go to disk, into at most bytes of memory;
+ * once.  What that takes counts towards the limit of every vmspace, and is at
+ * most a quarter of it. => 0, -EINVAL, -EBUSY, -ENOMEM */
+int vm_compress_init(uint64_t bytes) BASE_MUST_CHECK;
+void vm_compress_fini(void);	  /* when all objects are gone */
+uint64_t vm_compress_bytes(void); /* of pages, as they are packed */
 
 /* Anonymous memory that may be resident, in bytes; 0: no limit.  Takes effect
  * before it returns. => 0; -EINVAL: less than VM_LIMIT_MIN; -EBUSY: pinned */
@@ -229,6 +235,8 @@ struct vm_stats {
 	uint64_t faults_zero, faults_swap, faults_file, faults_cow;
 	uint64_t faults_ad, faults_prot, faults_fail;
 	uint64_t promotions, demotions, invalidations, kicks;
+	uint64_t compressed_bytes, pool; /* of the process; pages */
+	uint64_t spills; /* compressed pages written to disk after all */
 	uint64_t collapses, collapse_fails; /* 2 MB host pages asked for */
 	uint64_t lost; /* pages of device memory, of the whole process */
 	uint64_t pt_pages; /* page-table pages of the pmap */

@@ -11,6 +11,34 @@
 
 #define VM_READAHEAD 8
 
+static void
+vm_fault_count(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
+    unsigned n) LOCK_REQUIRES(&vms->lock)
+{
+	if (o->clock - p->next < o->nresident)
+		VM_COUNT(vms, o, refaults, 1);
+	VM_COUNT(vms, o, faults_swap, 1);
+	VM_COUNT(vms, o, pageins, n);
+}
+
+/* The pool gives its memory back at once, so the page is its only copy then. */
+static int
+vm_fault_unpack(struct vmspace *vms, struct vm_object *o, uint64_t i,
+    struct vm_page *p) LOCK_REQUIRES(&vms->lock)
+{
+	if (vm_compress_load(p->slot, PHYS_TO_DMAP(vm_page_hpa(o, i))) != 0) {
+		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
+		return -EIO;
+	}
+	vm_fault_count(vms, o, p, 1);
+	vm_page_set_state(o, p, VM_PAGE_RESIDENT);
+	vm_compress_free(p->slot);
+	vm_page_slot(o, p, VM_NIL);
+	p->flags = VM_PAGE_F_DIRTY;
+	vm_page_enqueue(o, p, true);
+	return 0;
+}
+
 /* Reads page i of o from swap, with neighbours that lie next to it there. */
 static int
 vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
@@ -20,6 +48,8 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 	unsigned n = 1;
 	int error;
 
+	if (vm_slot_compressed(p->slot))
+		return vm_fault_unpack(vms, o, i, p);
 	for (; n < VM_READAHEAD && i + n < last; n++) {
 		struct vm_page *q = vm_object_page(o, i + n);
 
@@ -37,10 +67,7 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
 		return -EIO;
 	}
-	if (o->clock - p->next < o->nresident)
-		VM_COUNT(vms, o, refaults, 1);
-	VM_COUNT(vms, o, faults_swap, 1);
-	VM_COUNT(vms, o, pageins, n);
+	vm_fault_count(vms, o, p, n);
 	for (unsigned k = 0; k < n; k++) {
 		struct vm_page *q = vm_object_page(o, i + k);
 

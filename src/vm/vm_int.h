@@ -17,6 +17,7 @@
 #define VM_HUGE_AT 64u
 #define VM_CHUNK 512u /* pages of state that are allocated together */
 #define VM_NIL (~0u)  /* no page, no slot */
+#define VM_SLOT_POOL 0x80000000u /* in a slot: compressed, not on disk */
 
 /*
  * One page of an object.
@@ -36,7 +37,8 @@ enum vm_page_state { VM_PAGE_NONE, VM_PAGE_RESIDENT, VM_PAGE_SWAPPED, VM_PAGE_ZE
 /* F: family lock of its object */
 struct vm_page {
 	uint32_t next, prev; /* F: pindex in the queue; swapped: time of it */
-	uint32_t slot;	     /* F: swap slot that holds the contents, or NIL */
+	uint32_t slot;	     /* F: swap slot, or entry of the pool, that holds the
+				contents, or NIL: vm_page_slot() */
 	uint16_t wire;	     /* F: holds and wired maps */
 	uint8_t state;	     /* F */
 	uint8_t flags;	     /* F */
@@ -87,6 +89,7 @@ struct vm_object {
 	uint64_t backing_off;			       /* F: bytes */
 	struct vm_entry *entries; /* F: that map it, by obj_next */
 	uint64_t nresident, nswapped, nzero, nwired; /* F */
+	uint64_t ncompressed; /* F: of nswapped */
 	uint64_t nheld;			  /* F: holds, wherever they came from */
 	struct vm_object_stats st;	  /* F */
 	struct vm_queue active, inactive;	     /* F */
@@ -166,6 +169,8 @@ void vm_page_enqueue(struct vm_object *obj, struct vm_page *p, bool active);
 void vm_page_dequeue(struct vm_object *obj, struct vm_page *p);
 void vm_page_set_state(struct vm_object *obj, struct vm_page *p,
     enum vm_page_state state);
+/* Gives the page another slot; the old one is the caller's. */
+void vm_page_slot(struct vm_object *obj, struct vm_page *p, uint32_t slot);
 void vm_page_dirty(struct vm_page *p);
 void vm_page_accessed(struct vm_page *p);
 void vm_page_mark(struct vm_page *p, unsigned which);
@@ -204,7 +209,26 @@ int vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
     enum vm_wire wire, struct vm_object **objp, struct vm_page **pagep)
     LOCK_REQUIRES(&vms->lock);
 
-/* vm_swap.c */
+/*
+ * vm_compress.c; the page's family is locked.  store: while the pool takes no
+ * more than maxpages. => -ENOSPC, -E2BIG: does not get smaller
+ */
+int vm_compress_store(struct vm_page *p, const void *data, uint64_t maxpages,
+    uint32_t *slotp);
+int vm_compress_load(uint32_t slot, void *data);
+void vm_compress_free(uint32_t slot);
+void vm_compress_moved(uint32_t slot, struct vm_page *p);
+/* Pages of the family that were compressed longest ago. => how many, up to n */
+unsigned vm_compress_oldest(const struct vm_family *fam, struct vm_page **page,
+    unsigned n);
+uint64_t vm_compress_pages(void); /* what the pool takes */
+static inline bool
+vm_slot_compressed(uint32_t slot)
+{
+	return slot != VM_NIL && (slot & VM_SLOT_POOL) != 0;
+}
+
+/* vm_swap.c; free: of either kind */
 int vm_swap_alloc(unsigned n, uint32_t *slotp);
 void vm_swap_free(uint32_t slot);
 int vm_swap_write(void *const *ptr, unsigned n, uint32_t slot);

@@ -25,6 +25,7 @@ vm_page_bits(const struct vm_object *o, const struct vm_page *p)
 		break;
 	case VM_PAGE_SWAPPED:
 		s |= VMM_PG_SWAPPED;
+		s |= vm_slot_compressed(p->slot) ? VMM_PG_COMPRESSED : 0;
 		break;
 	case VM_PAGE_ZERO:
 		s |= VMM_PG_ZERO;
@@ -34,7 +35,7 @@ vm_page_bits(const struct vm_object *o, const struct vm_page *p)
 	}
 	s |= p->wire != 0 ? VMM_PG_WIRED : 0;
 	s |= (p->flags & VM_PAGE_F_DIRTY) != 0 ? VMM_PG_DIRTY : 0;
-	s |= p->slot != VM_NIL ? VMM_PG_SLOT : 0;
+	s |= p->slot != VM_NIL && !vm_slot_compressed(p->slot) ? VMM_PG_SLOT : 0;
 	if ((p->flags & VM_PAGE_F_QUEUED) != 0)
 		s |= (p->flags & VM_PAGE_F_ACTIVE) != 0 ? VMM_PG_ACTIVE :
 							   VMM_PG_INACTIVE;
@@ -128,7 +129,7 @@ vm_page_info(struct vmspace *vms, gpa_t gpa, struct vmm_page *pg)
 			pg->wires = p->wire;
 			if (p->state == VM_PAGE_RESIDENT)
 				pg->hpa = vm_page_hpa(o, vm_page_pindex(p));
-			if (p->slot != VM_NIL)
+			if ((pg->state & VMM_PG_SLOT) != 0)
 				pg->slot = p->slot;
 			if ((p->flags & VM_PAGE_F_REF) != 0)
 				pg->state |= VMM_PG_ACCESSED;
@@ -159,7 +160,8 @@ vm_object_ledger(struct vm_object *obj, struct vmm_ledger *l)
 		l->resident += o->nresident;
 		l->wired += o->nwired;
 		l->held += o->nheld;
-		l->swapped += o->nswapped;
+		l->swapped += o->nswapped - o->ncompressed;
+		l->compressed += o->ncompressed;
 		l->zero += o->nzero;
 		l->shared += o != obj ? o->nresident : 0;
 		l->faults_zero += o->st.faults_zero;
@@ -210,7 +212,8 @@ vm_range_ledger(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vmm_ledger 
 			s = vm_entry_page(e, g, &o, &p);
 			l->resident += (s & VMM_PG_RESIDENT) != 0;
 			l->wired += (s & VMM_PG_WIRED) != 0;
-			l->swapped += (s & VMM_PG_SWAPPED) != 0;
+			l->swapped += (s & (VMM_PG_SWAPPED | VMM_PG_COMPRESSED)) ==
+			    VMM_PG_SWAPPED;
 			l->compressed += (s & VMM_PG_COMPRESSED) != 0;
 			l->zero += (s & VMM_PG_ZERO) != 0;
 			l->shared += (s & VMM_PG_SHARED) != 0;
@@ -263,6 +266,7 @@ static void
 vm_recount_object(struct vm_recounting *r, struct vm_object *o)
 {
 	uint64_t n[4] = { 0 }, wired = 0, wires = 0, active = 0, inactive = 0;
+	uint64_t compressed = 0;
 	static const struct {
 		const char *name;
 		enum vm_page_state state;
@@ -280,6 +284,7 @@ vm_recount_object(struct vm_recounting *r, struct vm_object *o)
 		n[p->state]++;
 		wired += p->wire != 0;
 		wires += p->wire;
+		compressed += vm_slot_compressed(p->slot);
 		if ((p->flags & VM_PAGE_F_QUEUED) == 0)
 			continue;
 		if ((p->flags & VM_PAGE_F_ACTIVE) != 0)
@@ -289,6 +294,7 @@ vm_recount_object(struct vm_recounting *r, struct vm_object *o)
 	}
 	for (unsigned k = 0; k < sizeof(what) / sizeof(what[0]); k++)
 		vm_recount_one(r, what[k].name, *counted[k], n[what[k].state]);
+	vm_recount_one(r, "compressed", o->ncompressed, compressed);
 	vm_recount_one(r, "wired", o->nwired, wired);
 	vm_recount_one(r, "wires", o->nheld + vm_recount_wirings(o, o), wires);
 	vm_recount_one(r, "active", o->active.n, active);

@@ -91,7 +91,7 @@ vm_check_queue(struct vm_object *obj, const struct vm_queue *q, bool active)
 static void
 vm_check_object(struct vm_object *obj)
 {
-	uint64_t res = 0, swapped = 0, zero = 0, wired = 0, queued = 0;
+	uint64_t res = 0, swapped = 0, zero = 0, wired = 0, queued = 0, packed = 0;
 
 	for (uint64_t i = 0; i < obj->len / VMM_PAGE_SIZE; i++) {
 		struct vm_page *p = vm_object_page(obj, i);
@@ -106,13 +106,17 @@ vm_check_object(struct vm_object *obj)
 		swapped += p->state == VM_PAGE_SWAPPED;
 		zero += p->state == VM_PAGE_ZERO;
 		wired += p->wire != 0;
+		packed += vm_slot_compressed(p->slot);
 		queued += (p->flags & VM_PAGE_F_QUEUED) != 0;
 		KASSERT((p->slot != VM_NIL) == (p->state == VM_PAGE_SWAPPED) ||
-			p->state == VM_PAGE_RESIDENT, "PAGE-2: page %lu, slot %u", i,
+			(p->state == VM_PAGE_RESIDENT && !vm_slot_compressed(p->slot)),
+		    "PAGE-2: page %lu, slot %u", i,
 		    p->slot);
 		KASSERT(p->wire == 0 || p->state == VM_PAGE_RESIDENT,
 		    "wired page %lu is not resident", i);
 	}
+	KASSERT(packed == obj->ncompressed, "PAGE-2: %lu compressed, found %lu",
+	    obj->ncompressed, packed);
 	KASSERT(res == obj->nresident && swapped == obj->nswapped &&
 		zero == obj->nzero && wired == obj->nwired,
 	    "counts: %lu %lu %lu %lu, found %lu %lu %lu %lu", obj->nresident,

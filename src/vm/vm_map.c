@@ -360,7 +360,8 @@ vmspace_stats(struct vmspace *vms, struct vm_stats *st)
 		for (struct vm_object *o = e->obj; o != NULL; o = o->backing) {
 			st->resident += o->nresident;
 			st->wired += o->nwired;
-			st->swapped += o->nswapped;
+			st->swapped += o->nswapped - o->ncompressed;
+			st->compressed += o->ncompressed;
 			st->zero += o->nzero;
 			if (o != e->obj)
 				st->shared += o->nresident;
@@ -368,6 +369,8 @@ vmspace_stats(struct vmspace *vms, struct vm_stats *st)
 		vm_object_unlock(e->obj);
 	}
 	lock_release(&vms->lock);
+	st->compressed_bytes = vm_compress_bytes();
+	st->pool = vm_compress_pages();
 	st->held = atomic_load(&vms->held);
 	st->lost = host_dmap_lost();
 	pmap_stats_get(vms->pmap, &ps);

@@ -275,7 +275,9 @@ vm_object_collapse(struct vm_object *s)
 			vm_page_give_back(vm_page_hpa(b, boff + i),
 			    VMM_PAGE_SIZE);
 		}
-		sp->slot = bp->slot;
+		vm_page_slot(s, sp, bp->slot);
+		if (vm_slot_compressed(sp->slot))
+			vm_compress_moved(sp->slot, sp);
 		for (unsigned k = 0; k < VM_NMARK; k++)
 			if (bp->mark[k] != 0)
 				vm_page_mark(sp, k);
@@ -283,7 +285,7 @@ vm_object_collapse(struct vm_object *s)
 		vm_page_set_state(s, sp, bp->state);
 		if (sp->state == VM_PAGE_RESIDENT)
 			vm_page_enqueue(s, sp, true);
-		bp->slot = VM_NIL;
+		vm_page_slot(b, bp, VM_NIL);
 		vm_page_set_state(b, bp, VM_PAGE_NONE);
 	}
 	vm_object_unlink(s);

@@ -5,7 +5,7 @@
  * PAGE-1  A page is queued exactly when it is resident in a pageable object
  *         and not wired.
  * PAGE-2  SWAPPED has a slot; NONE and ZERO have none; a resident page with a
- *         slot and without DIRTY is equal to its slot.
+ *         slot and without DIRTY is equal to its slot, which is one on disk.
  * PAGE-3  The host memory of a page that is not resident reads as zeros.
  */
 #include <string.h>
@@ -120,11 +120,19 @@ vm_page_set_state(struct vm_object *obj, struct vm_page *p,
 	if (state == VM_PAGE_NONE || state == VM_PAGE_ZERO) {
 		if (p->slot != VM_NIL)
 			vm_swap_free(p->slot);
-		p->slot = VM_NIL;
+		vm_page_slot(obj, p, VM_NIL);
 		p->flags = 0;
 	}
 	if (state != VM_PAGE_RESIDENT && c->huge)
 		vm_page_split(obj, c);
+}
+
+void
+vm_page_slot(struct vm_object *obj, struct vm_page *p, uint32_t slot)
+{
+	obj->ncompressed -= vm_slot_compressed(p->slot);
+	obj->ncompressed += vm_slot_compressed(slot);
+	p->slot = slot;
 }
 
 void

@@ -9,6 +9,10 @@
  * Pages of zeros take no slot, pages that equal their slot or file no write.
  *
  * It runs in the fault that goes over the limit, whose vCPU is not active.
+ * Where there is a pool (vm_compress.c), pages are compressed into it, and go to
+ * disk only when it has its share of the limit.  What it takes counts as
+ * resident.
+ *
  * When swap is full or fails, pages stay, the vmspace goes over its limit, and
  * an event says so; nothing is lost.
  */
@@ -19,6 +23,7 @@
 
 #define VM_CLUSTER 64u
 #define VM_PAGEOUT_EXTRA 32u
+#define VM_SPILL 32u /* compressed pages that go to disk together */
 
 static bool
 vm_pageout_zero(const void *page)
@@ -42,59 +47,139 @@ vm_pageout_discard(struct vm_object *obj, struct vm_page *const *p, unsigned n)
 	}
 }
 
+/* Its contents are in slot. */
+static void
+vm_pageout_left(struct vmspace *vms, struct vm_object *obj, struct vm_page *p,
+    uint32_t slot) LOCK_REQUIRES(&vms->lock)
+{
+	if (p->slot != VM_NIL)
+		vm_swap_free(p->slot);
+	vm_page_slot(obj, p, slot);
+	p->flags = 0;
+	vm_page_set_state(obj, p, VM_PAGE_SWAPPED);
+	p->next = obj->clock++;
+	VM_COUNT(vms, obj, pageouts, 1);
+}
+
+static void
+vm_pageout_failed(struct vmspace *vms, int error) LOCK_REQUIRES(&vms->lock)
+{
+	vms->st.swap_errors++;
+	/* once, until a write has worked again */
+	if (!vms->swap_failed && vms->cfg.event != NULL)
+		vms->cfg.event(vms->cfg.arg, error == -ENOSPC ?
+		    VM_EVENT_SWAP_FULL : VM_EVENT_SWAP_ERROR, 0, error);
+	vms->swap_failed = true;
+}
+
+/* Writes to slots in a row, as many pages as there are such. => how many, from
+ * *slotp on, or -errno */
+static int
+vm_pageout_io(void *const *ptr, unsigned n, uint32_t *slotp)
+{
+	int error;
+
+	while ((error = vm_swap_alloc(n, slotp)) != 0 && n > 1)
+		n /= 2;
+	if (error == 0) {
+		error = vm_swap_write(ptr, n, *slotp);
+		for (unsigned i = 0; i < n && error != 0; i++)
+			vm_swap_free(*slotp + i);
+	}
+	return error != 0 ? error : (int)n;
+}
+
 /* Writes n dirty pages. => how many left; the others are active again */
 static unsigned
 vm_pageout_write(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
     unsigned n) LOCK_REQUIRES(&vms->lock)
 {
 	unsigned done = 0;
-	int error = 0;
+	int k = 0;
 
-	while (done < n && error == 0) {
-		unsigned k = n - done;
+	for (; done < n; done += (unsigned)k) {
 		void *ptr[VM_CLUSTER];
 		uint32_t slot;
 
-		while ((error = vm_swap_alloc(k, &slot)) != 0 && k > 1)
-			k /= 2;
-		if (error != 0)
+		for (unsigned i = done; i < n; i++)
+			ptr[i - done] = PHYS_TO_DMAP(vm_page_hpa(obj,
+			    vm_page_pindex(p[i])));
+		k = vm_pageout_io(ptr, n - done, &slot);
+		if (k < 0)
 			break;
-		for (unsigned i = 0; i < k; i++)
-			ptr[i] = PHYS_TO_DMAP(vm_page_hpa(obj,
-			    vm_page_pindex(p[done + i])));
-		error = vm_swap_write(ptr, k, slot);
-		for (unsigned i = 0; i < k; i++) {
-			struct vm_page *q = p[done + i];
-
-			if (error != 0) {
-				vm_swap_free(slot + i);
-				continue;
-			}
-			if (q->slot != VM_NIL)
-				vm_swap_free(q->slot);
-			q->slot = slot + i;
-			q->flags = 0;
-			vm_page_set_state(obj, q, VM_PAGE_SWAPPED);
-			q->next = obj->clock++;
-		}
-		if (error == 0) {
-			vm_pageout_discard(obj, p + done, k);
-			VM_COUNT(vms, obj, pageouts, k);
-			vms->swap_failed = false;
-			done += k;
-		}
+		for (unsigned i = 0; i < (unsigned)k; i++)
+			vm_pageout_left(vms, obj, p[done + i], slot + i);
+		vm_pageout_discard(obj, p + done, (unsigned)k);
+		vms->swap_failed = false;
 	}
 	for (unsigned i = done; i < n; i++)
 		vm_page_enqueue(obj, p[i], true);
-	if (error != 0) {
-		vms->st.swap_errors++;
-		/* once, until a write has worked again */
-		if (!vms->swap_failed && vms->cfg.event != NULL)
-			vms->cfg.event(vms->cfg.arg, error == -ENOSPC ?
-			    VM_EVENT_SWAP_FULL : VM_EVENT_SWAP_ERROR, 0, error);
-		vms->swap_failed = true;
-	}
+	if (k < 0)
+		vm_pageout_failed(vms, k);
 	return done;
+}
+
+/* Makes room in the pool. => whether there is some */
+static bool
+vm_pageout_spill(struct vmspace *vms, struct vm_family *fam)
+    LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_page *p[VM_SPILL];
+	void *ptr[VM_SPILL];
+	unsigned n = vm_compress_oldest(fam, p, VM_SPILL), done = 0;
+	char *buf = n != 0 ? host_alloc(n * VMM_PAGE_SIZE) : NULL;
+	int k = 0;
+
+	for (unsigned i = 0; i < n && buf != NULL; i++) {
+		ptr[i] = buf + i * VMM_PAGE_SIZE;
+		if (vm_compress_load(p[i]->slot, ptr[i]) != 0)
+			n = i;
+	}
+	for (; done < n && buf != NULL; done += (unsigned)k) {
+		uint32_t slot;
+
+		k = vm_pageout_io(ptr + done, n - done, &slot);
+		if (k < 0)
+			break;
+		for (unsigned i = 0; i < (unsigned)k; i++) {
+			vm_compress_free(p[done + i]->slot);
+			vm_page_slot(vm_page_chunk(p[done + i])->obj, p[done + i],
+			    slot + i);
+		}
+		vms->st.spills += (unsigned)k;
+		vms->swap_failed = false;
+	}
+	host_free(buf);
+	if (k < 0)
+		vm_pageout_failed(vms, k);
+	return done != 0;
+}
+
+/* Pages the pool may take: a quarter of a limit. */
+static uint64_t
+vm_pageout_pool(struct vmspace *vms)
+{
+	uint64_t limit = atomic_load_explicit(&vms->limit, memory_order_relaxed);
+
+	return limit == 0 ? UINT64_MAX : limit / 4;
+}
+
+/* => whether the page is compressed now */
+static bool
+vm_pageout_pack(struct vmspace *vms, struct vm_object *obj, struct vm_page *p)
+    LOCK_REQUIRES(&vms->lock)
+{
+	const void *data = PHYS_TO_DMAP(vm_page_hpa(obj, vm_page_pindex(p)));
+	uint32_t slot;
+	int error;
+
+	while ((error = vm_compress_store(p, data, vm_pageout_pool(vms), &slot)) ==
+	    -ENOSPC)
+		if (!vm_pageout_spill(vms, obj->fam))
+			return false;
+	if (error == 0)
+		vm_pageout_left(vms, obj, p, slot);
+	return error == 0;
 }
 
 /* n pages that nobody maps any more. => how many left */
@@ -110,7 +195,12 @@ vm_pageout_cluster(struct vmspace *vms, struct vm_object *obj, struct vm_page **
 
 		if ((p[i]->flags & VM_PAGE_F_DIRTY) != 0 &&
 		    !vm_pageout_zero(PHYS_TO_DMAP(vm_page_hpa(obj, pi)))) {
-			dirty[nd++] = p[i];
+			if (!vm_pageout_pack(vms, obj, p[i])) {
+				dirty[nd++] = p[i];
+				continue;
+			}
+			vm_pageout_discard(obj, &p[i], 1);
+			left++;
 			continue;
 		}
 		if ((p[i]->flags & VM_PAGE_F_DIRTY) == 0 && p[i]->slot != VM_NIL) {
@@ -194,7 +284,7 @@ vm_pageout_locked(struct vmspace *vms, uint64_t want) LOCK_REQUIRES(&vms->lock)
 static uint64_t
 vm_pageout_resident(struct vmspace *vms) LOCK_REQUIRES(&vms->lock)
 {
-	uint64_t n = 0;
+	uint64_t n = vm_compress_pages();
 
 	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
 		struct vm_entry *f = vms->entries;
@@ -219,10 +309,19 @@ vm_pageout_balance(struct vmspace *vms)
 
 	if (limit == 0)
 		return;
-	n = vm_pageout_resident(vms);
-	if (n > limit)
-		(void)vm_pageout_locked(vms, n - limit +
-		    base_min(VM_PAGEOUT_EXTRA, limit / 16));
+	/* of all families: what the limit was lowered under */
+	for (struct vm_entry *e = vms->entries; e != NULL; e = e->next) {
+		vm_object_lock(e->obj);
+		while (vm_compress_pages() > limit / 4 &&
+		    vm_pageout_spill(vms, e->obj->fam))
+			;
+		vm_object_unlock(e->obj);
+	}
+	/* a compressed page frees a part of itself only: again */
+	for (int i = 0; i < 16 && (n = vm_pageout_resident(vms)) > limit; i++)
+		if (vm_pageout_locked(vms, n - limit +
+			base_min(VM_PAGEOUT_EXTRA, limit / 16)) == 0)
+			break;
 }
 
 bool

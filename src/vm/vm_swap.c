@@ -22,7 +22,7 @@ vm_swap_init(const char *dir, uint64_t bytes)
 {
 	uint64_t n = bytes / VMM_PAGE_SIZE;
 
-	if (n == 0 || n >= VM_NIL)
+	if (n == 0 || n >= VM_SLOT_POOL)
 		return -EINVAL;
 	if (vm_swap.ready)
 		return -EBUSY;
@@ -112,6 +112,10 @@ vm_swap_alloc(unsigned n, uint32_t *slotp)
 void
 vm_swap_free(uint32_t slot)
 {
+	if (vm_slot_compressed(slot)) {
+		vm_compress_free(slot);
+		return;
+	}
 	lock_acquire(&vm_swap.lock);
 	KASSERT(vm_swap_bit(slot), "slot %u freed twice", slot);
 	vm_swap.map[slot / 64] &= ~(1ul << (slot % 64));

@@ -15,6 +15,14 @@ limit_swap_init(const char *dir, uint64_t bytes)
 }
 
 int
+limit_compress_init(uint64_t bytes)
+{
+	int error = vm_init();
+
+	return error != 0 ? error : vm_compress_init(bytes);
+}
+
+int
 limit_set(struct machine *m, uint64_t bytes)
 {
 	if (bytes != 0 && !vm_swap_ready())

@@ -10,6 +10,8 @@
 
 /* For all machines of the process; see vm_swap_init(). */
 int limit_swap_init(const char *dir, uint64_t bytes) BASE_MUST_CHECK;
+/* For all machines of the process; see vm_compress_init(). */
+int limit_compress_init(uint64_t bytes) BASE_MUST_CHECK;
 /* Bytes; 0: none. => -ENXIO: there is no swap; -EINVAL, -EBUSY: see
  * vmspace_set_limit() */
 int limit_set(struct machine *m, uint64_t bytes) BASE_MUST_CHECK;

@@ -51,6 +51,10 @@
 	X(held, "vm.held", "pages held")                                    \
 	X(swapped, "vm.swapped", "pages in swap")                           \
 	X(compressed, "vm.compressed", "pages kept compressed")             \
+	X(compressed_bytes, "vm.compressed.bytes",                          \
+	    "bytes of compressed pages, of the process")                    \
+	X(pool, "vm.compressed.pool",                                       \
+	    "pages that compressed pages take, of the process; part of the limit") \
 	X(zero, "vm.zero", "pages known to be zero without storage")        \
 	X(shared, "vm.shared", "pages shared copy on write")                \
 	X(superpages, "vm.superpages", "large mappings")                    \
@@ -69,8 +73,10 @@
 	X(invalidations, "pmap.invalidations", "invalidations")             \
 	X(kicks, "pmap.kicks", "vCPUs kicked by invalidations")             \
 	X(pt_pages, "pmap.pt_pages", "pages of nested page tables")         \
-	X(pageouts, "vm.pageouts", "pages written to swap")                 \
+	X(pageouts, "vm.pageouts", "pages written to swap, or compressed")  \
 	X(pageins, "vm.pageins", "pages read from swap, read-ahead included") \
+	X(spills, "vm.compressed.spills",                                   \
+	    "compressed pages that went on to disk")                        \
 	X(refaults, "vm.refaults",                                          \
 	    "pages that came back soon after they were paged out")          \
 	X(swap_errors, "vm.swap_errors",                                    \
@@ -83,6 +89,7 @@
 /* Those that say how much there is now; all others only grow. */
 #define STATS_GAUGES                                                        \
 	"vm.resident", "vm.wired", "vm.held", "vm.swapped", "vm.compressed", \
+	    "vm.compressed.bytes", "vm.compressed.pool",                    \
 	    "vm.zero", "vm.shared", "vm.superpages", "pmap.pt_pages",       \
 	    "hold.now"
 #endif

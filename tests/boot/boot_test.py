@@ -228,7 +228,8 @@ def case_linux_x86(arg):
 
 def case_linux_limit(arg):
     """Three times as much memory in use as may be resident; nothing is lost."""
-    for form in ((), ("-o", "memory.pmap=x86", "-o", "memory.ad=emulated")):
+    for form in (("-o", "memory.compress=lz4"),
+                 ("-o", "memory.pmap=x86", "-o", "memory.ad=emulated")):
         text = linux(arg, "pattern 240 2 2 && pattern 240 2 2 zipf; echo CODE $?", "-c", "2",
                      "-m", "384M", "-o", "memory.limit=80M", "-o", "memory.swapdir=" + ROOT +
                      "/build", *form)

@@ -26,10 +26,11 @@
 	} while (0)
 
 static unsigned long seed, step;
-static uint64_t rng, word[PAGES];
+static uint64_t rng, word[PAGES], noise[PAGES];
 static bool dirty[PAGES], accessed[PAGES];
 static struct vmspace *vms;
 static unsigned events;
+static uint64_t spilled;
 
 static uint64_t
 rnd(uint64_t n)
@@ -121,7 +122,7 @@ one(int client)
 			break;
 		CHECK(vm_map_discard(vms, i * 4096, n * 4096) == 0);
 		for (uint64_t k = 0; k < n; k++) {
-			word[i + k] = 0;
+			word[i + k] = noise[i + k] = 0;
 			accessed[i + k] = false;
 			dirty[i + k] = true; /* its contents are others now */
 		}
@@ -137,6 +138,12 @@ one(int client)
 		CHECK(vm_hold(vms, i * 4096, 4096, VMM_PROT_RW, &h) == 0);
 		(void)vmspace_reclaim(vms, 1 << 20);
 		CHECK(((uint64_t *)h.ptr)[i % 512] == word[i]);
+		for (uint64_t k = 0; k < 512; k++)
+			CHECK(k == i % 512 || ((uint64_t *)h.ptr)[k] == noise[i] * (k + 1));
+		/* what hardly packs, or becomes zeros */
+		noise[i] = rnd(3) == 0 ? rng : 0;
+		for (uint64_t k = 0; k < 512; k++)
+			((uint64_t *)h.ptr)[k] = noise[i] * (k + 1);
 		((uint64_t *)h.ptr)[i % 512] = word[i] = rnd(3) == 0 ? 0 : rng;
 		dirty[i] = true;
 		vm_release(vms, &h);
@@ -177,6 +184,7 @@ run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
 	int client;
 
 	memset(word, 0, sizeof(word));
+	memset(noise, 0, sizeof(noise));
 	memset(dirty, 0, sizeof(dirty));
 	memset(accessed, 0, sizeof(accessed));
 	CHECK(vmspace_create(&cfg, &vms) == 0);
@@ -214,13 +222,15 @@ run(enum pmap_type type, unsigned flags, unsigned long steps, bool shadow)
 	for (uint64_t i = 0; i < PAGES; i++)
 		CHECK(*walk(i, VMM_PROT_READ) == word[i]);
 	vmspace_stats(vms, &st);
+	spilled += st.spills;
+	CHECK(vm_compress_bytes() <= 128 << 10);
 	printf("%s %x%s: %lu out, %lu in, %lu refaults, %lu zero, %lu cow, %lu "
 	       "promotions, %u events\n", type == PMAP_PT_EPT ? "ept" : "x86", flags,
 	    shadow ? " shadow" : "", st.pageouts, st.pageins, st.refaults, st.zero,
 	    st.faults_cow, st.promotions, events);
 	vm_mark_close(client);
 	vmspace_destroy(vms);
-	CHECK(vm_swap_used() == 0);
+	CHECK(vm_swap_used() == 0 && vm_compress_bytes() == 0);
 }
 
 int
@@ -233,9 +243,15 @@ main(int argc, char **argv)
 	rng = seed * 2654435761u + 88172645463325252ul;
 	printf("SEED=%lu\n", seed);
 	CHECK(vm_init() == 0 && vm_swap_init("/tmp", 1024 * 4096) == 0);
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 16; i++) {
+		/* then the same with a pool, of 128 KB, that overflows */
+		if (i == 8)
+			CHECK(vm_compress_init(128 << 10) == 0);
 		run(i & 1 ? PMAP_PT_X86 : PMAP_PT_EPT,
 		    PMAP_F_2M | (i & 2 ? PMAP_F_AD_EMUL : 0), steps, (i & 4) != 0);
+	}
+	CHECK(spilled != 0);
+	vm_compress_fini();
 	vm_swap_fini();
 	return 0;
 }

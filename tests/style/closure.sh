@@ -12,7 +12,7 @@ while [ $# -gt 0 ]; do
 	lib=$1
 	shift
 	if ! $cc -shared -o "$out" -Wl,--no-undefined -Wl,--whole-archive "$lib" \
-	    -Wl,--no-whole-archive "$@" -pthread -lZydis -lm 2>"$out.err"; then
+	    -Wl,--no-whole-archive "$@" -pthread -lZydis -llz4 -lm 2>"$out.err"; then
 		echo "$lib calls upward:"
 		grep -o 'undefined reference.*' "$out.err" | sort -u | head -20
 		bad=1
