@@ -148,7 +148,7 @@ soft_cache_create(struct soft_vm *vm)
 		return -ENOMEM;
 	}
 	c->out.rw = c->rw;
-	c->out.pos = 64;
+	c->out.pos = CODE_RET_EMPTY;
 	xlate_stubs(&c->out);
 	c->perf = cache_perf_open(vm->cfg.perf_map);
 	signal_init();
@@ -204,13 +204,13 @@ soft_xlate_init(struct soft_cpu *cpu)
 	cpu->code_base = (uint64_t)(uintptr_t)c->rx;
 	cpu->slow_fn = soft_code_slow;
 	cpu->jc_gen[0] = cpu->jc_gen[1] = 1;
-	return 0;
+	return soft_shadow_init(cpu);
 }
 
 void
 soft_xlate_fini(struct soft_cpu *cpu)
 {
-	(void)cpu;
+	soft_shadow_fini(cpu);
 }
 
 /* --- in and out -------------------------------------------------------- */
@@ -302,7 +302,7 @@ cache_flush(struct soft_cpu *cpu, struct cache *c,
 		cache_give_back(vm, c);
 	c->nblock = 0;
 	c->nfault = 0;
-	c->out.pos = 64;
+	c->out.pos = CODE_RET_EMPTY;
 	xlate_stubs(&c->out);
 	c->gen++;
 	for (unsigned i = 0; i < vm->ncpu; i++)

@@ -104,6 +104,7 @@ struct code_out {
 	struct code_fault fault[512];
 	unsigned nfault;
 	uint32_t slot_stub[2 * SOFT_MMU_COUNT]; /* position of the refill code */
+	uint32_t ret_miss; /* position of what a return to elsewhere goes to */
 	uint32_t slot_next; /* first slot that no place has */
 };
 
@@ -168,6 +169,31 @@ code_image_of_flags(uint32_t f)
 
 #define CODE_TAG_SHIFT 13 /* mode key below, generation above */
 
+/*
+ * The shadow stack of returns.  A call loads at CODE_PROBE off its top, which
+ * faults when less is left, and always after a kick.
+ */
+#define CODE_PROBE (-65536ul)
+#define CODE_PROBE_KICK (1ul << 62) /* not canonical with any stack */
+#define CODE_RET_EMPTY 64u /* position of what an empty one returns to */
+
+int soft_shadow_init(struct soft_cpu *cpu);
+void soft_shadow_fini(struct soft_cpu *cpu);
+/* The mode key or generations have moved. */
+void soft_shadow_sync(struct soft_cpu *cpu);
+
+/* Before generated code goes on: drops what is stale. */
+static inline void
+soft_shadow(struct soft_cpu *cpu)
+{
+	if (cpu->shadow_key != cpu->mode_key ||
+	    cpu->shadow_gen[0] != __atomic_load_n(&cpu->jc_gen[0],
+	    __ATOMIC_RELAXED) || cpu->shadow_gen[1] !=
+	    __atomic_load_n(&cpu->jc_gen[1], __ATOMIC_RELAXED) ||
+	    cpu->shadow_rsp + CODE_PROBE < cpu->shadow_low)
+		soft_shadow_sync(cpu);
+}
+
 /* Tag of jump-cache entries that are good now. */
 static inline uint32_t
 code_tag(const struct soft_cpu *cpu)
@@ -192,6 +218,9 @@ code_tags(struct soft_cpu *cpu)
 	if (atomic_load_explicit(&cpu->poll_ptr, memory_order_relaxed) !=
 	    &cpu->poll_ok)
 		atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
+	if (atomic_load_explicit(&cpu->shadow_probe, memory_order_relaxed) !=
+	    CODE_PROBE)
+		atomic_store(&cpu->shadow_probe, CODE_PROBE);
 	/* After these stores: a kick before them is seen here, one after them
 	 * by generated code. */
 	return atomic_load(&cpu->exit_request) == 0;

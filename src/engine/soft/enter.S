@@ -31,11 +31,15 @@ soft_code_enter:
 	mov	CPU_GPR+9*8(%rdi), %r9
 	mov	CPU_GPR+10*8(%rdi), %r10
 	mov	CPU_GPR+11*8(%rdi), %r11
+	mov	CPU_SHADOW_RSP(%rdi), %rsp
 	mov	CPU_GPR+7*8(%rdi), %rdi
 	jmp	*%r15
 	.size	soft_code_enter, . - soft_code_enter
 
-/* Called from cold code; a struct code_site follows the call. */
+/*
+ * Called from cold code; a struct code_site follows the call.  Generated code
+ * runs on the shadow stack (shadow.c), C on the thread's own.
+ */
 	.globl	soft_code_slow
 	.hidden	soft_code_slow
 	.type	soft_code_slow, @function
@@ -53,15 +57,15 @@ soft_code_slow:
 	mov	%r10, %gs:CPU_GPR+10*8
 	mov	%r11, %gs:CPU_GPR+11*8
 	rdgsbase %rdi
-	mov	(%rsp), %rsi
+	pop	%rsi
+	mov	%rsp, CPU_SHADOW_RSP(%rdi)
+	mov	CPU_HOST_RSP(%rdi), %rsp /* 16 at the call, for the ABI */
 	mov	%r13, %rdx
-	sub	$8, %rsp	/* the ABI's alignment: 16 at the call */
 	call	soft_slow
-	add	$8, %rsp
 	test	%rax, %rax
 	jz	soft_code_out
-	add	$8, %rsp
-	mov	%rax, %r15
+	mov	%gs:CPU_SHADOW_RSP, %rsp
+	push	%rax
 	mov	%gs:CPU_GPR+0*8, %rax
 	mov	%gs:CPU_GPR+1*8, %rcx
 	mov	%gs:CPU_GPR+2*8, %rdx
@@ -72,7 +76,7 @@ soft_code_slow:
 	mov	%gs:CPU_GPR+9*8, %r9
 	mov	%gs:CPU_GPR+10*8, %r10
 	mov	%gs:CPU_GPR+11*8, %r11
-	jmp	*%r15
+	ret			/* one for the call: returns stay predicted */
 	.size	soft_code_slow, . - soft_code_slow
 
 /* All guest state is in the soft_cpu: back to the caller of enter. */

@@ -17,6 +17,8 @@
 _Static_assert(offsetof(struct soft_cpu, gpr) == CPU_GPR, "code_off.h");
 _Static_assert(offsetof(struct soft_cpu, host_rsp) == CPU_HOST_RSP,
     "code_off.h");
+_Static_assert(offsetof(struct soft_cpu, shadow_rsp) == CPU_SHADOW_RSP,
+    "code_off.h");
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define RUN_EAGER true
@@ -30,6 +32,7 @@ soft_kick(struct soft_cpu *cpu)
 	atomic_store(&cpu->exit_request, 1);
 	/* Polls load through it; the second page of nothing. */
 	atomic_store(&cpu->poll_ptr, (uint64_t *)4096);
+	atomic_store(&cpu->shadow_probe, CODE_PROBE_KICK);
 	atomic_store(&cpu->jc_tag[0], 0);
 	atomic_store(&cpu->jc_tag[1], 0);
 }
@@ -41,6 +44,7 @@ soft_unkick(struct soft_cpu *cpu)
 		return false;
 	/* In the order opposite to soft_kick(): none is lost. */
 	atomic_store(&cpu->poll_ptr, &cpu->poll_ok);
+	atomic_store(&cpu->shadow_probe, CODE_PROBE);
 	return atomic_exchange(&cpu->exit_request, 0) != 0;
 }
 
@@ -74,8 +78,8 @@ soft_goto(struct soft_cpu *cpu)
 
 /* --- called from generated code ---------------------------------------- */
 
-uint64_t
-soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
+static uint64_t
+run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
 	uint64_t mask = cpu->mode_key & SOFT_KEY_L ? ~0ul : 0xfffffffful;
 	uint64_t seq = cpu->pmap_seq;
@@ -138,6 +142,15 @@ soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	}
 }
 
+uint64_t
+soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
+{
+	va = run_slow(cpu, s, va);
+	if (va != 0)
+		soft_shadow(cpu);
+	return va;
+}
+
 /* --- the loop ---------------------------------------------------------- */
 
 static int
@@ -196,6 +209,7 @@ run_code(struct soft_cpu *cpu)
 		cpu->lahf_image = code_image_of_flags(cpu->flags_saved);
 		cpu->rflags_sys &= ~SOFT_FL_RF;
 		cpu->out_why = CODE_LOOKUP;
+		soft_shadow(cpu);
 		soft_code_enter(cpu, entry);
 		if (cpu->link_site != NULL)
 			cpu->link_gen = code_gen(cpu);

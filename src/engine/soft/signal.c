@@ -46,6 +46,7 @@ signal_code(struct soft_cpu *cpu, ucontext_t *uc)
 		return false;
 	for (unsigned i = 0; i < BASE_ARRAY_LEN(regs); i++)
 		cpu->gpr[i] = (uint64_t)g[regs[i]];
+	cpu->shadow_rsp = (uint64_t)g[REG_RSP];
 	cpu->flags_saved = f->live ? (uint32_t)g[REG_EFL] & SOFT_FL_ARITH :
 	    code_flags_of_image(cpu->lahf_image);
 	rip = cpu->page_va + f->off;

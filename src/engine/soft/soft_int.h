@@ -160,6 +160,15 @@ struct soft_cpu {
 	_Atomic(uint64_t *) poll_ptr;	/* A: readable, or poison */
 	uint64_t poll_ok;
 	uint64_t host_rsp;
+	/* Shadow stack of returns: shadow.c. */
+	uint64_t shadow_rsp;   /* its top, while C runs */
+	_Atomic uint64_t shadow_probe; /* A: polls of calls load at RSP + this */
+	uint64_t shadow_low;   /* mapped memory, below it a page that is not */
+	uint64_t shadow_base;  /* empty */
+	uint64_t shadow_user;  /* below it are the entries of CPL < 3 */
+	uint32_t shadow_ukey;  /* mode of those above it */
+	uint32_t shadow_key;   /* mode key and generations that the top ... */
+	uint32_t shadow_gen[2]; /* ... is good for */
 	uint64_t scratch[8]; /* stubs */
 	uint64_t group_addend[8]; /* of the groups in this block: xlate_slot.c */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */

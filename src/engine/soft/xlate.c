@@ -293,6 +293,10 @@ xl_finish(struct xl *x)
 		case XL_C_SLOT:
 			xl_slot_cold(x, c);
 			break;
+		case XL_C_LOOKUP:
+			x->key = c->key;
+			xl_lookup(x, o, &c->site);
+			break;
 		default:
 			if (!c->saved)
 				xl_emit_save(o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The translator: stack and jumps.
+ * The translator: stack, jumps, calls and ways out of a block.
  */
 #include "engine/soft/xlate_int.h"
 
@@ -140,6 +140,120 @@ xl_stack(struct xl *x)
 	}
 }
 
+/* --- ways out ---------------------------------------------------------- */
+
+/* jcc (cc < 16), jmp (16) or call (17) to cold code, whose rel32 may be patched later */
+static void
+xl_jump(struct xl *x, unsigned cc, struct xl_cold *c)
+{
+	struct code_out *o = x->o;
+
+	emit_within8(o, cc < 16 ? 2 : 1, 4);
+	if (cc < 16) {
+		emit_1(o, 0x0f);
+		emit_1(o, 0x80 | cc);
+	} else {
+		emit_1(o, cc == 16 ? 0xe9 : 0xe8);
+	}
+	c->from = o->pos;
+	emit_4(o, 0);
+}
+
+/* To the address in S0, flags saved. Clobbers them. */
+void
+xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
+{
+	uint32_t a, b;
+
+	unsigned user = (x->key & SOFT_KEY_CPL) == SOFT_KEY_CPL;
+
+	emit_n(o, "\x4d\x69\xf5", 3); /* imul r14, r13, mul */
+	emit_4(o, CODE_JC_MUL);
+	emit_n(o, "\x41\xc1\xee\x10", 4); /* shr r14d, 16 */
+	emit_n(o, "\x41\x81\xe6", 3);	  /* and r14d, mask of entries */
+	emit_4(o, (SOFT_JC_SIZE - 1) << 4);
+	emit_gsb(o, true, 0x3b, EMIT_S0, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, va));
+	emit_n(o, "\x0f\x85", 2);
+	a = o->pos;
+	emit_4(o, 0);
+	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) + 4 * (int32_t)user);
+	emit_n(o, "\x41\x81\xcf", 3); /* or r15d, key */
+	emit_4(o, x->key);
+	emit_gsb(o, false, 0x3b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, tag));
+	emit_n(o, "\x0f\x85", 2);
+	b = o->pos;
+	emit_4(o, 0);
+	emit_gsb(o, false, 0x8b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
+	    (int32_t)offsetof(struct soft_jc_entry, off));
+	emit_n(o, "\x49\x81\xe5\x00\xf0\xff\xff", 7); /* and r13, -4096 */
+	emit_gs_st(o, EMIT_S0, EMIT_CPU(page_va));
+	emit_gs(o, true, 0x03, EMIT_S2, EMIT_CPU(code_base));
+	emit_n(o, "\x41\xff\xe7", 3); /* jmp r15 */
+	xl_fill(o, a, o->pos);
+	xl_fill(o, b, o->pos);
+	xl_site(o, s);
+}
+
+void
+xl_poll(struct xl *x)
+{
+	struct code_out *o = x->o;
+
+	xl_settle(x);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(poll_ptr));
+	xl_fault(x, true);
+	emit_n(o, "\x4d\x8b\x36", 3); /* mov r14, [r14] */
+}
+
+/* S0 = page_va + delta, as an instruction pointer */
+void
+xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta)
+{
+	emit_gs_ld(o, reg, EMIT_CPU(page_va));
+	emit_lea(o, x->is64, reg, (int)reg, (int32_t)delta);
+}
+
+/* A direct jump to page + target, cc 16: always, 17: a call. */
+void
+xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
+{
+	struct xl_cold *c;
+
+	xl_settle(x);
+	/* Links are between blocks of one mode. */
+	if (!far && x->key == x->b->key && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
+			xl_poll(x);
+		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
+		    CODE_S_LINK);
+		c->site.off = (uint16_t)target;
+		c->site.n = !x->saved;
+		xl_jump(x, cc, c);
+		c->site.rel = c->from;
+		return;
+	}
+	c = xl_cold(x, XL_C_FAR, CODE_S_JUMP);
+	c->delta = target;
+	if (x->in->cls == SOFT_C_CALL)
+		c->site.sp = (int32_t)xl_word(x);
+	c->key = x->key;
+	c->saved = x->saved;
+	xl_jump(x, cc, c);
+}
+
+void
+xl_exec(struct xl *x)
+{
+	struct xl_cold *c;
+
+	xl_settle(x);
+	c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE, CODE_S_EXEC);
+	xl_jump(x, 16, c);
+	x->done = true;
+}
+
 /* --- jumps ------------------------------------------------------------- */
 
 /* The indirect jump's target into S0, or false. */
@@ -187,6 +301,115 @@ xl_indirect(struct xl *x, int32_t sp)
 	x->done = true;
 }
 
+/* Calls and returns go by way of the host's: shadow.c. */
+static bool
+xl_shadow(const struct xl *x)
+{
+	return x->is64 && (x->key & SOFT_KEY_MMU) >> 5 != 2 &&
+	    x->key == (x->b->key & ~CODE_KEY_PLAIN);
+}
+
+/* A look into the jump cache in cold code; what refers to it comes next. */
+static void
+xl_cold_lookup(struct xl *x, int32_t sp)
+{
+	struct xl_cold *c = xl_cold(x, XL_C_LOOKUP, CODE_S_JUMP);
+
+	c->site.sp = sp;
+	c->key = x->key;
+	c->from = x->o->pos;
+	emit_4(x->o, 0);
+}
+
+/* Where a call comes back, at page + next: S0 is where the guest returns to,
+ * S2 the code that looks it up, flags are saved. */
+static void
+xl_landing(struct xl *x, int64_t next)
+{
+	struct code_out *o = x->o;
+
+	x->done = true;
+	if (next >= (int64_t)VMM_PAGE_SIZE) {
+		emit_n(o, "\x48\x8d\x64\x24\x08", 5); /* lea rsp, [rsp + 8] */
+		emit_n(o, "\x41\xff\xe7", 3);	      /* jmp r15 */
+		return;
+	}
+	emit_n(o, "\x4c\x3b\x2c\x24", 4);	 /* cmp r13, [rsp] */
+	emit_n(o, "\x48\x8d\x64\x24\x08", 5); /* lea rsp, [rsp + 8] */
+	emit_n(o, "\x0f\x85", 2);		 /* jne */
+	xl_fill(o, o->pos, o->ret_miss);
+	o->pos += 4;
+	emit_lea(o, true, EMIT_S1, EMIT_S0, -(int32_t)next);
+	emit_gs_st(o, EMIT_S1, EMIT_CPU(page_va));
+	x->saved = true;
+	x->live = false;
+	x->recipe = NULL;
+	xl_goto(x, 16, next, false);
+}
+
+/* The target may be anything: the CALL's #GP comes before its push. */
+static void
+xl_canonical(struct xl *x)
+{
+	struct code_out *o = x->o;
+	struct xl_cold *c;
+
+	xl_clobber(x);
+	emit_mov(o, true, EMIT_S2, EMIT_S0);
+	emit_n(o, "\x49\xc1\xff\x2f", 4); /* sar r15, 47 */
+	emit_n(o, "\x49\xff\xc7", 3);	   /* inc r15 */
+	emit_n(o, "\x49\x83\xff\x01", 4); /* cmp r15, 1 */
+	c = xl_cold(x, XL_C_SITE, CODE_S_EXEC);
+	emit_n(o, "\x0f\x87", 2); /* ja */
+	c->from = o->pos;
+	emit_4(o, 0);
+}
+
+static void
+xl_call(struct xl *x, bool direct, int64_t next, int64_t target)
+{
+	struct code_out *o = x->o;
+	bool shadow = xl_shadow(x);
+
+	if (!direct) {
+		xl_target(x);
+		if (x->is64)
+			xl_canonical(x);
+		emit_gs_st(o, EMIT_S0, EMIT_CPU(scratch));
+	}
+	if (!shadow && direct && target >= 0 && target <= x->page_off)
+		xl_poll(x); /* before anything has changed */
+	xl_push_check(x);
+	if (shadow) {
+		xl_settle(x);
+		emit_gs_ld(o, EMIT_S2, EMIT_CPU(shadow_probe));
+		xl_fault(x, true);
+		emit_n(o, "\x4e\x8b\x3c\x3c", 4); /* mov r15, [rsp + r15] */
+	}
+	xl_rip(x, o, EMIT_S2, next);
+	xl_push_reg(x, EMIT_S2);
+	if (!shadow) {
+		if (direct) {
+			xl_goto(x, 16, target, false);
+			x->done = true;
+		} else {
+			emit_gs_ld(o, EMIT_S0, EMIT_CPU(scratch));
+			xl_indirect(x, (int32_t)xl_word(x));
+		}
+		return;
+	}
+	emit_n(o, "\x41\x57", 2); /* push r15 */
+	if (direct) {
+		xl_goto(x, 17, target, false);
+	} else {
+		xl_save(x);
+		emit_gs_ld(o, EMIT_S0, EMIT_CPU(scratch));
+		emit_1(o, 0xe8);
+		xl_cold_lookup(x, (int32_t)xl_word(x));
+	}
+	xl_landing(x, next);
+}
+
 bool
 xl_branch(struct xl *x)
 {
@@ -221,22 +444,7 @@ xl_branch(struct xl *x)
 	case SOFT_C_CALL:
 		if (!xl_stack_ok(x) || (!direct && !xl_target_ok(x)))
 			return false;
-		if (!direct) {
-			xl_target(x);
-			emit_gs_st(o, EMIT_S0, EMIT_CPU(scratch));
-		}
-		if (direct && target >= 0 && target <= x->page_off)
-			xl_poll(x); /* before anything has changed */
-		xl_push_check(x);
-		xl_rip(x, o, EMIT_S2, next);
-		xl_push_reg(x, EMIT_S2);
-		if (direct) {
-			xl_goto(x, 16, target, false);
-			x->done = true;
-		} else {
-			emit_gs_ld(o, EMIT_S0, EMIT_CPU(scratch));
-			xl_indirect(x, (int32_t)xl_word(x));
-		}
+		xl_call(x, direct, next, target);
 		return true;
 	case SOFT_C_RET:
 		if (!xl_stack_ok(x))
@@ -247,7 +455,14 @@ xl_branch(struct xl *x)
 		xl_save(x);
 		pop += xl_word(x);
 		emit_lea(o, x->is64, EMIT_SP, EMIT_SP, (int32_t)pop);
-		xl_indirect(x, -(int32_t)pop);
+		if (xl_shadow(x)) {
+			emit_n(o, "\x4c\x8d\x3d", 3); /* lea r15, [rip + ] */
+			xl_cold_lookup(x, -(int32_t)pop);
+			emit_1(o, 0xc3);
+			x->done = true;
+		} else {
+			xl_indirect(x, -(int32_t)pop);
+		}
 		return true;
 	default:
 		return false;

@@ -16,7 +16,7 @@
 #define XL_SPAN 128
 #define XL_COLD 512u
 
-enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR, XL_C_SLOT };
+enum xl_cold_kind { XL_C_SITE, XL_C_SAVE_SITE, XL_C_FAR, XL_C_SLOT, XL_C_LOOKUP };
 
 /* How a memory operand is addressed. */
 struct xl_addr {
@@ -43,7 +43,7 @@ struct xl_cold {
 	struct code_site site;
 	const struct soft_insn *recipe; /* flags come from it, or NULL */
 	int64_t delta; /* FAR: target - page */
-	uint32_t key;  /* FAR: the mode there */
+	uint32_t key;  /* FAR, LOOKUP: the mode there */
 	bool saved;    /* FAR: flags are saved already */
 	/* SLOT */
 	uint32_t slot; /* offset in cpu->slot */
@@ -107,11 +107,6 @@ struct xl_cold *xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kin
 void xl_fill(struct code_out *o, uint32_t from, uint32_t to);
 void xl_site(struct code_out *o, const struct code_site *s);
 void xl_fault(struct xl *x, bool poll);
-void xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s);
-void xl_poll(struct xl *x);
-void xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta);
-void xl_goto(struct xl *x, unsigned cc, int64_t target, bool far);
-void xl_exec(struct xl *x);
 bool xl_ea_ok(const struct xl *x);
 void xl_ea(struct xl *x, unsigned reg);
 unsigned xl_host(unsigned r);
@@ -133,6 +128,11 @@ void xl_slot_cold(struct xl *x, struct xl_cold *c);
 /* --- xlate_ctl.c */
 
 bool xl_stack(struct xl *x);
+void xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s);
+void xl_poll(struct xl *x);
+void xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta);
+void xl_goto(struct xl *x, unsigned cc, int64_t target, bool far);
+void xl_exec(struct xl *x);
 bool xl_branch(struct xl *x);
 void xl_push_check(struct xl *x);
 void xl_top_check(struct xl *x, int base);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The translator: where flags are, cold code, ways out of a block, and the
- * check before each memory operand.
+ * The translator: where flags are, cold code, addresses of memory operands.
  */
 #include "engine/soft/xlate_int.h"
 
@@ -171,23 +170,6 @@ xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kind kind)
 	return c;
 }
 
-/* jcc (cc < 16) or jmp (16) to cold code, whose rel32 may be patched later */
-static void
-xl_jump(struct xl *x, unsigned cc, struct xl_cold *c)
-{
-	struct code_out *o = x->o;
-
-	emit_within8(o, cc < 16 ? 2 : 1, 4);
-	if (cc < 16) {
-		emit_1(o, 0x0f);
-		emit_1(o, 0x80 | cc);
-	} else {
-		emit_1(o, 0xe9);
-	}
-	c->from = o->pos;
-	emit_4(o, 0);
-}
-
 void
 xl_fill(struct code_out *o, uint32_t from, uint32_t to)
 {
@@ -216,101 +198,6 @@ xl_fault(struct xl *x, bool poll)
 	f->off = (uint16_t)x->page_off;
 	f->live = !x->saved;
 	f->poll = poll;
-}
-
-/* --- ways out ---------------------------------------------------------- */
-
-/* To the address in S0, flags saved. Clobbers them. */
-void
-xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
-{
-	uint32_t a, b;
-
-	unsigned user = (x->key & SOFT_KEY_CPL) == SOFT_KEY_CPL;
-
-	emit_n(o, "\x4d\x69\xf5", 3); /* imul r14, r13, mul */
-	emit_4(o, CODE_JC_MUL);
-	emit_n(o, "\x41\xc1\xee\x10", 4); /* shr r14d, 16 */
-	emit_n(o, "\x41\x81\xe6", 3);	  /* and r14d, mask of entries */
-	emit_4(o, (SOFT_JC_SIZE - 1) << 4);
-	emit_gsb(o, true, 0x3b, EMIT_S0, EMIT_S1, EMIT_CPU(jc) +
-	    (int32_t)offsetof(struct soft_jc_entry, va));
-	emit_n(o, "\x0f\x85", 2);
-	a = o->pos;
-	emit_4(o, 0);
-	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) + 4 * (int32_t)user);
-	emit_n(o, "\x41\x81\xcf", 3); /* or r15d, key */
-	emit_4(o, x->key);
-	emit_gsb(o, false, 0x3b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
-	    (int32_t)offsetof(struct soft_jc_entry, tag));
-	emit_n(o, "\x0f\x85", 2);
-	b = o->pos;
-	emit_4(o, 0);
-	emit_gsb(o, false, 0x8b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
-	    (int32_t)offsetof(struct soft_jc_entry, off));
-	emit_n(o, "\x49\x81\xe5\x00\xf0\xff\xff", 7); /* and r13, -4096 */
-	emit_gs_st(o, EMIT_S0, EMIT_CPU(page_va));
-	emit_gs(o, true, 0x03, EMIT_S2, EMIT_CPU(code_base));
-	emit_n(o, "\x41\xff\xe7", 3); /* jmp r15 */
-	xl_fill(o, a, o->pos);
-	xl_fill(o, b, o->pos);
-	xl_site(o, s);
-}
-
-void
-xl_poll(struct xl *x)
-{
-	struct code_out *o = x->o;
-
-	xl_settle(x);
-	emit_gs_ld(o, EMIT_S1, EMIT_CPU(poll_ptr));
-	xl_fault(x, true);
-	emit_n(o, "\x4d\x8b\x36", 3); /* mov r14, [r14] */
-}
-
-/* S0 = page_va + delta, as an instruction pointer */
-void
-xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta)
-{
-	emit_gs_ld(o, reg, EMIT_CPU(page_va));
-	emit_lea(o, x->is64, reg, (int)reg, (int32_t)delta);
-}
-
-/* A direct jump, cc 16: always, to page + target. */
-void
-xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
-{
-	struct xl_cold *c;
-
-	xl_settle(x);
-	/* Links are between blocks of one mode. */
-	if (!far && x->key == x->b->key && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
-		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
-			xl_poll(x);
-		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
-		    CODE_S_LINK);
-		c->site.off = (uint16_t)target;
-		c->site.n = !x->saved;
-		xl_jump(x, cc, c);
-		c->site.rel = c->from;
-		return;
-	}
-	c = xl_cold(x, XL_C_FAR, CODE_S_JUMP);
-	c->delta = target;
-	c->key = x->key;
-	c->saved = x->saved;
-	xl_jump(x, cc, c);
-}
-
-void
-xl_exec(struct xl *x)
-{
-	struct xl_cold *c;
-
-	xl_settle(x);
-	c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE, CODE_S_EXEC);
-	xl_jump(x, 16, c);
-	x->done = true;
 }
 
 /* --- memory ------------------------------------------------------------ */

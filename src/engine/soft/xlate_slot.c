@@ -123,6 +123,11 @@ xl_stub(struct code_out *o, unsigned kind)
 void
 xlate_stubs(struct code_out *o)
 {
+	KASSERT(o->pos == CODE_RET_EMPTY, "where the stubs begin");
+	emit_n(o, "\x4c\x8d\x35\xf9\xff\xff\xff", 7); /* lea r14, [rip - 7] */
+	emit_n(o, "\x41\x56", 2);		     /* push r14 */
+	o->ret_miss = o->pos;
+	emit_n(o, "\x41\xff\xe7", 3); /* jmp r15 */
 	for (unsigned k = 0; k < BASE_ARRAY_LEN(o->slot_stub); k++) {
 		o->slot_stub[k] = o->pos;
 		xl_stub(o, k);
