@@ -12,6 +12,7 @@
  *   munmap    map, write, check, unmap; a stale translation shows old data
  *   fork      children see the parent's values at the fork, copies diverge
  *   atomic    LOCKed adds, CMPXCHG and XCHG on shared words; sums must agree
+ *   code      one writes code that two others run; no store may be missed
  *   order     store buffering with fences and message passing: outcomes that
  *             x86 forbids must not occur
  *
@@ -364,11 +365,108 @@ order_kind(void *arg)
 	return NULL;
 }
 
+/* --- code -------------------------------------------------------------- */
+
+#define CODE_FNS 8
+
+struct code {
+	uint8_t *page; /* functions, and data on the same page */
+	uint32_t said[CODE_FNS];
+	uint64_t calls[2];
+	int stop;
+};
+
+struct code_side {
+	struct code *c;
+	unsigned me;
+};
+
+/* mov $imm, %eax at +3, so that imm is aligned; ret */
+static uint8_t *
+code_fn(struct code *c, unsigned k)
+{
+	return c->page + 64 * k + 3;
+}
+
+static void *
+code_call(void *arg)
+{
+	struct code_side *s = arg;
+	struct code *c = s->c;
+	volatile uint64_t *data = (void *)(c->page + 2048 + 8 * s->me);
+
+	for (uint64_t i = 1; !__atomic_load_n(&c->stop, __ATOMIC_ACQUIRE);
+	    i++) {
+		unsigned k = (unsigned)(i * 5 + s->me) % CODE_FNS;
+		uint32_t a = __atomic_load_n(&c->said[k], __ATOMIC_ACQUIRE);
+		uint32_t eax = 0, ebx, ecx = 0, edx, got;
+
+		/* serialize, as the architecture asks for */
+		__asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx),
+		    "=d"(edx) : : "memory");
+		got = ((uint32_t(*)(void))(uintptr_t)code_fn(c, k))();
+		if (got < a) {
+			FAIL("code: function %u gives %u, was %u before", k,
+			    got, a);
+			break;
+		}
+		*data = i;
+		if (*data != i) {
+			FAIL("code: data beside code lost");
+			break;
+		}
+		c->calls[s->me] = i;
+	}
+	return NULL;
+}
+
+/* One writes functions that two others call; each store must be seen. */
+static void *
+code_kind(void *arg)
+{
+	static struct code c;
+	struct code_side side[2] = { { &c, 0 }, { &c, 1 } };
+	pthread_t t[2];
+	uint32_t v = 0;
+
+	(void)arg;
+	c.page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c.page == MAP_FAILED) {
+		FAIL("code: mmap");
+		return NULL;
+	}
+	for (unsigned k = 0; k < CODE_FNS; k++) {
+		code_fn(&c, k)[0] = 0xb8;
+		code_fn(&c, k)[5] = 0xc3;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&t[i], NULL, code_call, &side[i]);
+	while (!over()) {
+		for (unsigned i = 0; i < 100; i++) {
+			unsigned k = ++v % CODE_FNS;
+
+			__atomic_store_n((uint32_t *)(void *)
+			    (code_fn(&c, k) + 1), v, __ATOMIC_RELEASE);
+			__atomic_store_n(&c.said[k], v, __ATOMIC_RELEASE);
+		}
+		/* now and then long enough for the page to settle */
+		if (v % 1000 == 0)
+			usleep(200);
+	}
+	__atomic_store_n(&c.stop, 1, __ATOMIC_RELEASE);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(t[i], NULL);
+	printf("stress: code %u writes, %llu calls\n", v,
+	    (unsigned long long)(c.calls[0] + c.calls[1]));
+	return NULL;
+}
+
 int
 main(int argc, char **argv)
 {
 	static void *(*const kind[])(void *) = { futex_kind, mprotect_kind,
-		munmap_kind, fork_kind, atomic_kind, order_kind, munmap_kind,
+		munmap_kind, fork_kind, atomic_kind, order_kind, code_kind,
 		atomic_kind };
 	pthread_t tid[64];
 	unsigned n;

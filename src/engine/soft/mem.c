@@ -64,6 +64,12 @@ mem_find(struct soft_cpu *cpu, gva_t va, unsigned n, int access, unsigned idx,
 		p->gpa = (e->info & ~VMM_PAGE_MASK) | (va & VMM_PAGE_MASK);
 		return SOFT_OK;
 	}
+	if (write && mmu_code_write(cpu, va, idx) != NULL) {
+		p->host = e->addend + va;
+		p->gpa = (e->info & ~VMM_PAGE_MASK) | (va & VMM_PAGE_MASK);
+		p->code = true;
+		return SOFT_OK;
+	}
 	r = mmu_fill(cpu, va, access, idx, &p->gpa);
 	if (r == SOFT_OK) {
 		p->host = e->addend + va;

@@ -57,6 +57,10 @@ int mmu_nested(struct soft_cpu *cpu, gpa_t gpa, int access, uint64_t *hostp,
 int mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx,
     gpa_t *gpap);
 
+/* => the entry, if stores to va are allowed but for code on its page; or NULL */
+const struct soft_tlb_entry *mmu_code_write(const struct soft_cpu *cpu,
+    gva_t va, unsigned idx);
+
 /* A set that may say yes wrongly, two bits for each key in words * 64 (a power
  * of two): is it in? Adds it if asked to. */
 static inline bool

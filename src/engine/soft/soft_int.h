@@ -55,7 +55,7 @@ struct soft_tlb_entry {
 };
 #define SOFT_TLB_I_GLOBAL 0x1
 #define SOFT_TLB_I_LARGE 0x2 /* part of a guest large page */
-#define SOFT_TLB_I_CODE 0x4  /* page holds translated code: no tag_w */
+#define SOFT_TLB_I_CODE 0x4  /* no tag_w only because of translated code */
 _Static_assert(sizeof(struct soft_tlb_entry) == 32, "enter.S, xlate.c");
 
 /*

@@ -196,7 +196,8 @@ tlb_wmap_index(gpa_t gpa)
 static void
 tlb_protect_entry(struct soft_tlb_entry *e, gpa_t page)
 {
-	if ((e->info & ~VMM_PAGE_MASK) == page) {
+	if ((e->info & ~VMM_PAGE_MASK) == page &&
+	    e->tag_w != SOFT_TLB_INVALID) {
 		e->tag_w = SOFT_TLB_INVALID;
 		e->info |= SOFT_TLB_I_CODE;
 	}
@@ -455,6 +456,17 @@ mmu_fill(struct soft_cpu *cpu, gva_t va, int access, unsigned idx, gpa_t *gpap)
 	return SOFT_OK;
 }
 
+const struct soft_tlb_entry *
+mmu_code_write(const struct soft_cpu *cpu, gva_t va, unsigned idx)
+{
+	const struct soft_tlb_entry *e = &cpu->tlb[idx]
+	    [(va >> VMM_PAGE_SHIFT) & (SOFT_TLB_SIZE - 1)];
+
+	return e->tag_r == (va & ~VMM_PAGE_MASK) &&
+	    (e->info & SOFT_TLB_I_CODE) != 0 &&
+	    soft_cache_has_code(cpu->vm, e->info) ? e : NULL;
+}
+
 int
 soft_tlb_fill(struct soft_cpu *cpu, gva_t va, unsigned n, int access)
 {
@@ -463,6 +475,9 @@ soft_tlb_fill(struct soft_cpu *cpu, gva_t va, unsigned n, int access)
 
 	/* What the executor must look at more closely. */
 	if ((va & VMM_PAGE_MASK) + n > VMM_PAGE_SIZE || !soft_canonical(va))
+		return SOFT_SLOW;
+	if ((access & VMM_PROT_WRITE) != 0 &&
+	    mmu_code_write(cpu, va, cpu->mmuidx) != NULL)
 		return SOFT_SLOW;
 	r = mmu_fill(cpu, va, access, cpu->mmuidx, &gpa);
 	return r == MMU_DEVICE ? SOFT_SLOW : r;
