@@ -46,6 +46,9 @@ uint64_t host_dmap_used(void);
 /* Gives pages back to the host; they read as zeros again. */
 int host_dmap_discard(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
 
+/* Sees to it that the host has memory behind a range now, not at a touch;
+ * contents stay. => 0, -ENOMEM */
+int host_dmap_populate(uint64_t hpa, uint64_t len) BASE_MUST_CHECK;
 /* Puts one 2 MB host page behind 2 MB of the direct map; contents stay, what was
  * not in use is zeros. => 0, or -errno: all is as it was */
 int host_dmap_collapse(uint64_t hpa, uint64_t len);

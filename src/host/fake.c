@@ -251,6 +251,14 @@ host_dmap_discard(uint64_t hpa, uint64_t len)
 }
 
 int
+host_dmap_populate(uint64_t hpa, uint64_t len)
+{
+	KASSERT((hpa | len) % FAKE_PAGE == 0, "populate of %lx+%lx", hpa, len);
+	fake_inside(hpa, len);
+	return fake_fails(FAKE_DMAP) ? -ENOMEM : 0;
+}
+
+int
 host_dmap_collapse(uint64_t hpa, uint64_t len)
 {
 	KASSERT(hpa % FAKE_2M == 0 && len == FAKE_2M, "collapse of %lx+%lx", hpa, len);

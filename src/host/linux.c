@@ -24,6 +24,9 @@
 #define HOST_2M (2ul << 20)
 #define HOST_PAGE 4096ul
 #define HOST_IOV 64
+#ifndef MADV_POPULATE_WRITE /* Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
 #ifndef MADV_COLLAPSE /* Linux 6.1; older C libraries do not name it */
 #define MADV_COLLAPSE 25
 #endif
@@ -282,6 +285,16 @@ host_dmap_set_incore(uint64_t hpa, uint64_t len, bool incore)
 {
 	(void)madvise(PHYS_TO_DMAP(hpa), len,
 	    incore ? MADV_DODUMP : MADV_DONTDUMP);
+}
+
+int
+host_dmap_populate(uint64_t hpa, uint64_t len)
+{
+	while (madvise(PHYS_TO_DMAP(hpa), len, MADV_POPULATE_WRITE) != 0)
+		if (errno != EINTR && errno != EAGAIN)
+			/* an older kernel gives it at the touch, as ever */
+			return errno == EINVAL ? 0 : -ENOMEM;
+	return 0;
 }
 
 int

@@ -201,6 +201,10 @@ vm_map_insert(struct vmspace *vms, gpa_t gpa, uint64_t len, struct vm_object *ob
 	vm_object_unlock(obj);
 	if ((flags & VM_MAP_F_WIRED) != 0)
 		error = vm_entry_wire(vms, n);
+	/* memory that can be had later only is not wired */
+	if (error == 0 && (flags & VM_MAP_F_WIRED) != 0 &&
+	    obj->kind == VM_OBJECT_ANON && obj->backing == NULL)
+		error = host_dmap_populate(vm_page_hpa(obj, off / VMM_PAGE_SIZE), len);
 	lock_release(&vms->lock);
 	if (error != 0 && vm_map_remove(vms, gpa, len) != 0)
 		KASSERT(0, "entry vanished");

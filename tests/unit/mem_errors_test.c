@@ -378,6 +378,57 @@ iommu_rows(struct vmm *vmm)
 		OK(iommu_unassign(vmm->m, i));
 }
 
+/* There is no swap yet. */
+static void
+noswap_rows(struct vmm *vmm)
+{
+	uint64_t n;
+
+	R(vmm_set_limit, "no swap", ENXIO, (vmm, 4 * MB));
+	R(vmm_reclaim, "no swap", ENXIO, (vmm, MB, &n));
+	R(vmm_swap_on, "less than a page", EINVAL, ("/tmp", PAGE - 1));
+	R(vmm_swap_on, "no such directory", ENOENT, ("/nowhere", MB));
+	NO(no_memory, vmm_swap_on, "no memory", ENOMEM, ("/tmp", MB));
+}
+
+static void
+limit_rows(struct vmm *vmm)
+{
+	static const struct iommu_ops ops = { dma_attach, dma_detach, dma_flush };
+	int none = 0;
+
+	R(vmm_swap_on, "again", EBUSY, ("/tmp", MB));
+	R(vmm_set_limit, "too little", EINVAL, (vmm, MB - 1));
+	OK(iommu_assign(vmm->m, 1, &ops, &none));
+	R(vmm_set_limit, "a device", EBUSY, (vmm, 4 * MB));
+	OK(iommu_unassign(vmm->m, 1));
+}
+
+static void
+look_rows(struct vmm *vmm)
+{
+	struct vmm_ledger l = { .size = sizeof(l) };
+	char name[] = "c0", longname[40];
+	uint64_t n;
+
+	memset(longname, 'x', sizeof(longname) - 1);
+	longname[sizeof(longname) - 1] = '\0';
+	R(vmm_get_ledger, "no such segment", EINVAL, (vmm, VMM_MAXSEGS, &l));
+	R(vmm_get_ledger, "no such segment", EINVAL, (vmm, -2, &l));
+	R(vmm_get_map_ledger, "no map begins there", ENOENT, (vmm, PAGE, &l));
+	R(vmm_dirty, "no name", EINVAL, (vmm, "", NULL, NULL, &n));
+	R(vmm_dirty, "name too long", EINVAL, (vmm, longname, NULL, NULL, &n));
+	R(vmm_accessed, "no name", EINVAL, (vmm, "", NULL, NULL, &n));
+	R(vmm_client_close, "no such client", ENOENT, (vmm, "nobody"));
+	for (unsigned i = 0; i < 8; i++, name[1]++)
+		OK(vmm_dirty(vmm, name, NULL, NULL, &n));
+	R(vmm_dirty, "eight clients", EMFILE, (vmm, "nine", NULL, NULL, &n));
+	for (; name[1] > '0';) {
+		name[1]--;
+		OK(vmm_client_close(vmm, name));
+	}
+}
+
 /* --- vm --------------------------------------------------------------------- */
 
 static void
@@ -508,9 +559,10 @@ main(void)
 	if (mkdtemp(dir) == NULL || setenv("VMM_DIR", dir, 1) != 0)
 		return 1;
 	OK(vm_init());
+	OK(vmm_create("errors", &cfg, &vmm));
+	noswap_rows(vmm);
 	object_rows();
 	vmspace_rows();
-	OK(vmm_create("errors", &cfg, &vmm));
 	cfg.flags = VMM_CONFIG_NO_CONTROL;
 	OK(vmm_create("plain", &cfg, &plain));
 	setup_rows(vmm);
@@ -521,6 +573,8 @@ main(void)
 	lost_rows(vmm);
 	remote_rows();
 	iommu_rows(vmm);
+	limit_rows(vmm);
+	look_rows(vmm);
 	vmm_close(plain);
 	vmm_close(vmm);
 	vm_swap_fini();

@@ -287,6 +287,37 @@ test_sg_readonly(void **state)
 	close(rw);
 }
 
+/* A wired map has its memory from the start, and keeps it. */
+static void
+test_wired(void **state)
+{
+	struct vmspace *vms = space(PMAP_PT_EPT);
+	unsigned char vec[NPAGE];
+	struct vm_object *obj;
+	struct vm_stats st;
+	hpa_t hpa;
+
+	(void)state;
+	assert_int_equal(vm_object_create_anon(NPAGE * PAGE, &obj), 0);
+	assert_int_equal(vm_map_insert(vms, 0, NPAGE * PAGE, obj, 0, VMM_PROT_RW,
+	    VM_MAP_F_WIRED), 0);
+	assert_true(pmap_extract(vmspace_pmap(vms), 0, &hpa, NULL));
+	assert_int_equal(mincore(PHYS_TO_DMAP(hpa), NPAGE * PAGE, vec), 0);
+	for (unsigned i = 0; i < NPAGE; i++)
+		assert_true(vec[i] & 1);
+	*at(vms, PAGE, VMM_PROT_WRITE) = 5;
+	assert_int_equal(vmspace_reclaim(vms, NPAGE * PAGE), 0);
+	assert_int_equal(vm_map_discard(vms, 0, NPAGE * PAGE), 0);
+	assert_int_equal(*at(vms, PAGE, VMM_PROT_READ), 5);
+	vmspace_stats(vms, &st);
+	assert_int_equal(st.wired, NPAGE);
+	assert_int_equal(vm_map_remove(vms, 0, NPAGE * PAGE), 0);
+	vmspace_stats(vms, &st);
+	assert_int_equal(st.wired, 0);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+}
+
 /* --- lives in any order --------------------------------------------------- */
 
 #define NSPACE 3u
@@ -428,6 +459,7 @@ main(void)
 		cmocka_unit_test(test_file_truncated),
 		cmocka_unit_test(test_sg),
 		cmocka_unit_test(test_sg_readonly),
+		cmocka_unit_test(test_wired),
 		cmocka_unit_test(test_any_order),
 	};
 
