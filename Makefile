@@ -8,7 +8,7 @@ endif
 export CC
 MESON_SETUP = meson setup
 
-.PHONY: all help setup check check-all demo bench asan tsan fuzz install fmt lint clean
+.PHONY: all help setup check check-all demo bench bench-memory asan tsan fuzz install fmt lint clean
 
 all: $(BUILD)/build.ninja ## build build/hyve and build/vmmctl
 	@ninja -C $(BUILD)
@@ -40,6 +40,11 @@ bench: ## hyve beside QEMU's TCG and native, as a table of ratios
 	@tools/setup build bench
 	@$(MAKE) --no-print-directory all
 	@tools/bench $(BUILD)
+
+bench-memory: ## guest memory beside native, QEMU's TCG and the host's kernel
+	@tools/setup build bench
+	@$(MAKE) --no-print-directory all
+	@tools/bench-memory $(BUILD)
 
 asan: ## build-asan: AddressSanitizer and UBSan
 	@tools/setup build test

@@ -160,14 +160,15 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 }
 
 /* The host's pages follow: early where memory has no limit, else when the
- * guest's mapping is large already. */
+ * guest's mapping is large already.  Not while pages leave and come back: the
+ * host would copy 2 MB for what soon goes piece by piece. */
 static void
 vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
     bool large) LOCK_REQUIRES(&vms->lock)
 {
 	struct vm_chunk *c = vm_page_chunk(p);
 
-	if (c->huge || !vm_object_pageable(o) ||
+	if (c->huge || !vm_object_pageable(o) || o->nswapped != 0 ||
 	    (!large && o->kind != VM_OBJECT_ANON) ||
 	    (vms->cfg.pmap_flags & PMAP_F_2M) == 0 ||
 	    (!large && (c->nresident != VM_HUGE_AT ||
