@@ -9,7 +9,8 @@
 
 #include "vm/vm_int.h"
 
-#define VM_READAHEAD 8
+#define VM_READAHEAD 8u	    /* pages, at first */
+#define VM_READAHEAD_MAX 32u /* where each fault is at the end of the last */
 
 static void
 vm_fault_count(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
@@ -45,12 +46,14 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
     struct vm_page *p) LOCK_REQUIRES(&vms->lock)
 {
 	uint64_t last = o->len / VMM_PAGE_SIZE;
-	unsigned n = 1;
+	unsigned n = 1, max = VM_READAHEAD;
 	int error;
 
 	if (vm_slot_compressed(p->slot))
 		return vm_fault_unpack(vms, o, i, p);
-	for (; n < VM_READAHEAD && i + n < last; n++) {
+	if (i == o->ra_next)
+		max = base_min(o->ra_pages * 2, VM_READAHEAD_MAX);
+	for (; n < max && i + n < last; n++) {
 		struct vm_page *q = vm_object_page(o, i + n);
 
 		if (q == NULL || q->state != VM_PAGE_SWAPPED || q->slot != p->slot + n)
@@ -67,6 +70,8 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
 		return -EIO;
 	}
+	o->ra_next = i + n;
+	o->ra_pages = max;
 	vm_fault_count(vms, o, p, n);
 	for (unsigned k = 0; k < n; k++) {
 		struct vm_page *q = vm_object_page(o, i + k);

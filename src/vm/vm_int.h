@@ -94,6 +94,8 @@ struct vm_object {
 	struct vm_object_stats st;	  /* F */
 	struct vm_queue active, inactive;	     /* F */
 	uint32_t clock; /* F: pages paged out so far */
+	uint64_t ra_next;  /* F: page after the last read-ahead */
+	unsigned ra_pages; /* F: and how many it went for */
 	int prot;	/* C: VMM_PROT_* that maps may have; PMAP_PROT_UC */
 	int file;	/* C: FILE: host handle, else -1 */
 	uint64_t file_off, file_len; /* C: FILE: bytes; of the file itself */
