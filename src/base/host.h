@@ -78,4 +78,10 @@ void *host_alloc(size_t size) BASE_MUST_CHECK; /* zeroed; NULL: none */
 void host_free(void *p);
 void host_yield(void);
 
+/* A thread that hears no signals. => 0, -errno */
+struct host_thread;
+int host_thread_start(const char *name, void (*fn)(void *), void *arg,
+    struct host_thread **tp) BASE_MUST_CHECK;
+void host_thread_join(struct host_thread *t);
+
 #endif /* BASE_HOST_H */

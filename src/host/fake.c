@@ -350,3 +350,21 @@ void
 host_yield(void)
 {
 }
+
+/* Tests on this host decide themselves what happens when. */
+int
+host_thread_start(const char *name, void (*fn)(void *), void *arg,
+    struct host_thread **tp)
+{
+	(void)name;
+	(void)fn;
+	(void)arg;
+	(void)tp;
+	return -EAGAIN;
+}
+
+void
+host_thread_join(struct host_thread *t)
+{
+	(void)t;
+}

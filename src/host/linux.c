@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -412,4 +413,51 @@ void
 host_yield(void)
 {
 	sched_yield();
+}
+
+struct host_thread {
+	pthread_t id;
+	void (*fn)(void *);
+	void *arg;
+};
+
+static void *
+host_thread_main(void *arg)
+{
+	struct host_thread *t = arg;
+
+	t->fn(t->arg);
+	return NULL;
+}
+
+int
+host_thread_start(const char *name, void (*fn)(void *), void *arg,
+    struct host_thread **tp)
+{
+	struct host_thread *t = host_alloc(sizeof(*t));
+	sigset_t all, old;
+	int error;
+
+	if (t == NULL)
+		return -ENOMEM;
+	t->fn = fn;
+	t->arg = arg;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = -pthread_create(&t->id, NULL, host_thread_main, t);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (error != 0) {
+		host_free(t);
+		return error;
+	}
+	(void)pthread_setname_np(t->id, name);
+	*tp = t;
+	return 0;
+}
+
+void
+host_thread_join(struct host_thread *t)
+{
+	pthread_join(t->id, NULL);
+	host_free(t);
 }

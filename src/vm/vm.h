@@ -36,6 +36,8 @@ struct vmspace_config {
 	/* A fault of the guest that would go over the limit, while nothing can
 	 * be paged out, fails with -ENOSPC; else memory goes over it. */
 	bool hard_limit;
+	/* A thread pages out ahead of need while there is a limit. */
+	bool pageout_thread;
 	/* Something an operator should know; under vm's locks: note it and
 	 * return.  May be NULL. */
 	void (*event)(void *arg, enum vm_event ev, gpa_t gpa, int error);
@@ -236,6 +238,7 @@ struct vm_stats {
 	uint64_t faults_ad, faults_prot, faults_fail;
 	uint64_t promotions, demotions, invalidations, kicks;
 	uint64_t compressed_bytes, pool; /* of the process; pages */
+	uint64_t reserve_runs; /* batches paged out by the thread */
 	uint64_t spills; /* compressed pages written to disk after all */
 	uint64_t collapses, collapse_fails; /* 2 MB host pages asked for */
 	uint64_t lost; /* pages of device memory, of the whole process */

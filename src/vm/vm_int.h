@@ -126,6 +126,11 @@ struct vmspace {
 	bool swap_failed;	/* M: the last write; said so already */
 	gpa_t lost;		/* M: page last said to be lost, or VM_MAXGPA */
 	struct vm_stats st;	/* M */
+	struct host_thread *reserve_thread; /* M */
+	struct lock_cond reserve_cond;	    /* M */
+	bool reserve_quit;		    /* M */
+	uint64_t reserve;		    /* M: pages, at most */
+	uint64_t reserve_out, reserve_back; /* M: page-outs, refaults so far */
 };
 
 /* Has queues; its pages come and go. */
@@ -238,7 +243,18 @@ int vm_swap_read(void *ptr, unsigned n, uint32_t slot);
 
 /* vm_pageout.c: with the map locked, after pages came in */
 void vm_pageout_balance(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+uint64_t vm_pageout_resident(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+/* => how many of them left */
+uint64_t vm_pageout_some(struct vmspace *vms, uint64_t want)
+    LOCK_REQUIRES(&vms->lock);
 /* Nothing more may come in: over a hard limit, and nothing leaves. */
 bool vm_pageout_stuck(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+
+/* vm_reserve.c: the page-out thread */
+void vm_reserve_init(struct vmspace *vms);
+void vm_reserve_fini(struct vmspace *vms);
+void vm_reserve_start(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
+void vm_reserve_note(struct vmspace *vms, uint64_t resident)
+    LOCK_REQUIRES(&vms->lock);
 
 #endif /* VM_VM_INT_H */

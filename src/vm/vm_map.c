@@ -37,6 +37,7 @@ vmspace_create(const struct vmspace_config *cfg, struct vmspace **vmsp)
 	vms->cfg = *cfg;
 	vms->lost = VM_MAXGPA;
 	lock_init(&vms->lock, "vm_map", LOCK_RANK_VM_MAP);
+	vm_reserve_init(vms);
 	*vmsp = vms;
 	return 0;
 }
@@ -150,6 +151,7 @@ vmspace_destroy(struct vmspace *vms)
 
 	KASSERT(atomic_load(&vms->held) == 0, "%lu pages are held",
 	    atomic_load(&vms->held));
+	vm_reserve_fini(vms);
 	while ((e = vms->entries) != NULL) {
 		vms->entries = e->next;
 		vm_entry_detach(e);

@@ -8,7 +8,8 @@
  * with one invalidation, then written, then their host memory is given back.
  * Pages of zeros take no slot, pages that equal their slot or file no write.
  *
- * It runs in the fault that goes over the limit, whose vCPU is not active.
+ * It runs in a thread that keeps a reserve (vm_reserve.c), and in the fault that
+ * goes over the limit nevertheless, whose vCPU is not active.
  * Where there is a pool (vm_compress.c), pages are compressed into it, and go to
  * disk only when it has its share of the limit.  What it takes counts as
  * resident.
@@ -263,8 +264,8 @@ vm_pageout_object(struct vmspace *vms, struct vm_object *obj, uint64_t want)
 	return left;
 }
 
-static uint64_t
-vm_pageout_locked(struct vmspace *vms, uint64_t want) LOCK_REQUIRES(&vms->lock)
+uint64_t
+vm_pageout_some(struct vmspace *vms, uint64_t want)
 {
 	uint64_t left = 0;
 
@@ -281,8 +282,8 @@ vm_pageout_locked(struct vmspace *vms, uint64_t want) LOCK_REQUIRES(&vms->lock)
 	return left;
 }
 
-static uint64_t
-vm_pageout_resident(struct vmspace *vms) LOCK_REQUIRES(&vms->lock)
+uint64_t
+vm_pageout_resident(struct vmspace *vms)
 {
 	uint64_t n = vm_compress_pages();
 
@@ -319,9 +320,10 @@ vm_pageout_balance(struct vmspace *vms)
 	}
 	/* a compressed page frees a part of itself only: again */
 	for (int i = 0; i < 16 && (n = vm_pageout_resident(vms)) > limit; i++)
-		if (vm_pageout_locked(vms, n - limit +
+		if (vm_pageout_some(vms, n - limit +
 			base_min(VM_PAGEOUT_EXTRA, limit / 16)) == 0)
 			break;
+	vm_reserve_note(vms, n);
 }
 
 bool
@@ -333,7 +335,7 @@ vm_pageout_stuck(struct vmspace *vms)
 	    vm_pageout_resident(vms) < limit)
 		return false;
 	/* The one who waits is the one who tries again. */
-	(void)vm_pageout_locked(vms, VM_PAGEOUT_EXTRA);
+	(void)vm_pageout_some(vms, VM_PAGEOUT_EXTRA);
 	return vm_pageout_resident(vms) >= limit;
 }
 
@@ -343,7 +345,7 @@ vmspace_reclaim(struct vmspace *vms, uint64_t bytes)
 	uint64_t left;
 
 	lock_acquire(&vms->lock);
-	left = vm_pageout_locked(vms, bytes / VMM_PAGE_SIZE);
+	left = vm_pageout_some(vms, bytes / VMM_PAGE_SIZE);
 	lock_release(&vms->lock);
 	return left * VMM_PAGE_SIZE;
 }
@@ -359,6 +361,8 @@ vmspace_set_limit(struct vmspace *vms, uint64_t bytes)
 		return -EBUSY;
 	}
 	atomic_store(&vms->limit, bytes / VMM_PAGE_SIZE);
+	if (bytes != 0)
+		vm_reserve_start(vms);
 	vm_pageout_balance(vms);
 	lock_release(&vms->lock);
 	return 0;

@@ -73,6 +73,7 @@ machine_create_vmspace(struct machine *m, const struct machine_config *cfg)
 		.unmapped = machine_unmapped,
 		.event = machine_vm_event,
 		.hard_limit = true,
+		.pageout_thread = true,
 	};
 	int error = vm_init();
 

@@ -77,6 +77,8 @@
 	X(pageins, "vm.pageins", "pages read from swap, read-ahead included") \
 	X(spills, "vm.compressed.spills",                                   \
 	    "compressed pages that went on to disk")                        \
+	X(reserve_runs, "vm.reserve_runs",                                  \
+	    "times that the page-out thread paged out ahead of need")       \
 	X(refaults, "vm.refaults",                                          \
 	    "pages that came back soon after they were paged out")          \
 	X(swap_errors, "vm.swap_errors",                                    \

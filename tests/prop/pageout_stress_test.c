@@ -156,7 +156,8 @@ mirror_compare(void)
 static int
 run(bool squeezed)
 {
-	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .pmap_flags = PMAP_F_2M };
+	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .pmap_flags = PMAP_F_2M,
+		.pageout_thread = true };
 	pthread_t t[NCPU], th, mi;
 	int client = vm_mark_open();
 	struct vm_object *obj;
