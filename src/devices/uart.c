@@ -236,9 +236,12 @@ uart_write_mcr(struct uart *u, uint8_t val)
 static void
 uart_write_fcr(struct uart *u, uint8_t val)
 {
-	/* Turning the FIFO on or off empties it. */
-	if ((val & UART_FCR_CLEAR_RX) != 0 ||
-	    ((val ^ u->fcr) & UART_FCR_ENABLE) != 0)
+	/* Turning the FIFO off empties it.  Turning it on does, too, in the
+	 * data sheet; here the byte that waits stays, as if it had come just
+	 * after: Linux turns it on when it already takes interrupts, and what
+	 * is piped to the console must not lose its beginning. */
+	if ((val & UART_FCR_CLEAR_RX) != 0 || ((val & UART_FCR_ENABLE) == 0 &&
+	    (u->fcr & UART_FCR_ENABLE) != 0))
 		u->rx_len = 0;
 	u->fcr = (val & UART_FCR_ENABLE) != 0 ? val & 0xc1 : 0;
 }
@@ -298,7 +301,7 @@ uart_write(struct uart *u, unsigned reg, uint8_t val)
 	lock_release(&u->lock);
 	if (send)
 		u->ops->transmit(u->arg, val);
-	else if (reg == UART_IER || reg == UART_FCR)
+	else if (reg == UART_IER || reg == UART_FCR || reg == UART_MCR)
 		u->ops->room(u->arg);
 }
 
@@ -308,8 +311,11 @@ uart_receive(struct uart *u, const uint8_t *buf, size_t n)
 	size_t i = 0;
 
 	lock_acquire(&u->lock);
-	if (((u->ier & UART_IER_RX) != 0 || u->polls == UART_POLLS) &&
-	    (u->mcr & UART_MCR_LOOP) == 0)
+	/* A driver that has come to stay: one that only feels what is here
+	 * sets all of IER, without the gate of the interrupt line, and drops
+	 * what has come. */
+	if ((((u->ier & UART_IER_RX) != 0 && (u->mcr & UART_MCR_OUT2) != 0) ||
+	    u->polls == UART_POLLS) && (u->mcr & UART_MCR_LOOP) == 0)
 		while (i < n && u->rx_len < uart_capacity(u))
 			uart_push(u, buf[i++]);
 	uart_update(u);

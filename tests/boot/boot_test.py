@@ -334,6 +334,21 @@ def case_linux_clock(arg):
     check(up <= t3 - t0 + 1, "the guest was up %.1f s of %.1f" % (up, t3 - t0))
 
 
+def case_linux_pipe(arg):
+    """What is piped to the console waits until the guest reads it."""
+    r, w = os.pipe()
+    os.write(w, b"first\nsecond\n")
+    os.close(w)
+    h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
+             'console=ttyS0 HYVE_RUN="read a; read b; echo GOT $a-$b."', stdin=r)
+    try:
+        h.end(POWEROFF)
+    finally:
+        h.kill()
+        os.close(r)
+    check("GOT first-second." in h.text, "some of it was lost")
+
+
 def case_linux_reboot(arg):
     linux(arg, "echo MARK", end="reboot", status=RESET)
 

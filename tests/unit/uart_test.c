@@ -132,8 +132,13 @@ receive(void **state)
 	static const uint8_t text[] = "0123456789abcdefXYZ";
 	struct uart *u = *state;
 
-	/* Not before the guest listens: it polls, ... */
+	/* Not to one who only feels for an UART, */
+	uart_write(u, IER, 0x0f);
+	assert_int_equal(uart_receive(u, text, 3), 0);
+	uart_write(u, IER, 0);
+	/* not before the guest listens: it polls, ... */
 	uart_write(u, MCR, 0x0b);
+	rooms = 0;
 	for (unsigned i = 0; i < 200; i++) {
 		assert_int_equal(uart_receive(u, text, 3), 0);
 		(void)uart_read(u, LSR);
@@ -169,6 +174,11 @@ receive(void **state)
 	assert_int_equal(line, 0);
 	assert_int_equal(uart_read(u, LSR) & 1, 0);
 	assert_int_equal(uart_read(u, DATA), 0);
+	/* What came before the FIFO was turned on stays. */
+	uart_write(u, FCR, 0);
+	assert_int_equal(uart_receive(u, text, 3), 1);
+	uart_write(u, FCR, 0x81);
+	assert_int_equal(uart_read(u, DATA), '0');
 	uart_receive(u, text, 5);
 	uart_write(u, FCR, 0x83);
 	assert_int_equal(uart_read(u, LSR) & 1, 0);
