@@ -379,6 +379,8 @@ soft_cache_stats(struct soft_vm *vm, struct engine_stat *st, unsigned n)
 	return BASE_ARRAY_LEN(all);
 }
 
+static struct soft_block *cache_find_pos(struct cache *c, uint32_t pos);
+
 /* --- code pages -------------------------------------------------------- */
 
 CACHE_NO_VECTOR bool
@@ -417,21 +419,6 @@ cache_patch(struct cache *c, uint32_t pos, const void *bytes, unsigned n)
 	memcpy((uint8_t *)&v + (pos & 7), bytes, n);
 	__atomic_store_n((uint64_t *)(void *)(c->rw + at), v,
 	    __ATOMIC_SEQ_CST);
-}
-
-CACHE_NO_VECTOR void
-code_patch(struct soft_cpu *cpu, uint32_t pos, const uint8_t *bytes, unsigned n)
-{
-	struct cache *c = cpu->vm->cache;
-	uint8_t *at = c->rw + (pos & ~7u);
-	uint64_t v = *(uint64_t *)(void *)at;
-
-	for (unsigned i = 0; i < n; i++) {
-		unsigned shift = ((pos & 7) + i) * 8;
-
-		v = (v & ~(0xfful << shift)) | (uint64_t)bytes[i] << shift;
-	}
-	__atomic_store_n((uint64_t *)(void *)at, v, __ATOMIC_SEQ_CST);
 }
 
 static void
@@ -473,6 +460,29 @@ cache_kill(struct cache *c, struct soft_block *b)
 	cache_patch_jmp(c, b->entry_s, b->stub_s);
 	if (b->entry_e > b->entry_s)
 		cache_patch_jmp(c, b->entry_e, b->stub_e);
+}
+
+void
+code_full(struct soft_cpu *cpu, uint32_t pos, unsigned off)
+{
+	struct cache *c = cpu->vm->cache;
+	struct soft_block *b, **pp;
+	struct cache_page *p;
+	unsigned bit;
+
+	lock_acquire(&c->lock);
+	b = c->gen == cpu->slot_gen ? cache_find_pos(c, pos) : NULL;
+	if (b != NULL && !b->dead && b->gpa2 == 0 &&
+	    (p = cache_page_find(c, b->gpa)) != NULL) {
+		for (pp = &p->blocks; *pp != b;)
+			pp = &(*pp)->page_next;
+		*pp = b->page_next;
+		cache_kill(c, b);
+		bit = code_full_bit((b->gpa & ~VMM_PAGE_MASK) + off, b->key &
+		    ~CODE_KEY_PLAIN);
+		c->out.full[bit / 64] |= 1ul << (bit % 64);
+	}
+	lock_release(&c->lock);
 }
 
 static void
@@ -759,7 +769,7 @@ code_lookup(struct soft_cpu *cpu, uint64_t *entryp)
 		if (c->out.pos + CODE_ROOM > c->size ||
 		    atomic_load(&c->nblock) == CACHE_BLOCKS ||
 		    c->nfault + 512 > CACHE_FAULTS ||
-		    c->out.slot_next + 128 > SOFT_SLOTS) {
+		    c->out.slot_next + 256 > SOFT_SLOTS) {
 			cache_flush(cpu, c, false);
 			lock_release(&c->lock);
 			return SOFT_SLOW;

@@ -59,10 +59,9 @@ struct code_site {
 /* Follows the code_site of a miss. */
 struct code_slot_site {
 	uint32_t hot;  /* position of the check */
-	uint32_t jcc;  /* of its jump to cold code, in one aligned eight */
-	uint32_t full; /* of the check without the slot */
 	uint32_t slot; /* offset of the struct soft_slot in cpu->slot */
-	uint32_t span; /* bytes that the check covers */
+	uint16_t span; /* bytes that the check covers */
+	uint16_t full; /* the check does not use the slot */
 } __attribute__((packed));
 
 /* A place in generated code where the host may raise a signal. */
@@ -71,6 +70,7 @@ struct code_fault {
 	uint16_t off;  /* guest instruction, offset in page */
 	uint8_t live;  /* guest flags are in EFLAGS */
 	uint8_t poll;  /* load through poll_ptr */
+	uint32_t cold; /* or 0: goes on there, the flags are to be had again */
 };
 
 struct soft_block {
@@ -94,6 +94,15 @@ struct soft_block {
 #define CODE_JC_GENS 0x7ffffu /* generations in a jump-cache tag */
 #define CODE_ROOM 65536u /* free bytes a translation may need at most */
 
+/* A place's bit in code_out.full. */
+#define CODE_FULL_BITS 65536u
+static inline unsigned
+code_full_bit(gpa_t gpa, uint32_t key)
+{
+	return (unsigned)((gpa + key * 0x1000003ul) * 0x9e3779b97f4a7c15ul >>
+	    48) % CODE_FULL_BITS;
+}
+
 /* Where xlate.c puts its output. */
 struct code_out {
 	uint8_t *rw;	/* base of code memory, writable mapping */
@@ -106,6 +115,8 @@ struct code_out {
 	uint32_t slot_stub[2 * SOFT_MMU_COUNT]; /* position of the refill code */
 	uint32_t ret_miss; /* position of what a return to elsewhere goes to */
 	uint32_t slot_next; /* first slot that no place has */
+	/* Places that shall look into the TLB always: see code_full(). */
+	uint64_t full[CODE_FULL_BITS / 64];
 };
 
 /* Writes what all blocks share, at o->pos: when code memory is empty. */
@@ -127,9 +138,9 @@ int code_lookup(struct soft_cpu *cpu, uint64_t *entryp);
 /* Around generated code: waits while the cache is being emptied. */
 void code_join(struct soft_cpu *cpu);
 void code_part(struct soft_cpu *cpu);
-/* Overwrites n bytes, in one aligned eight, of the block that the vCPU is in. */
-void code_patch(struct soft_cpu *cpu, uint32_t pos, const uint8_t *bytes,
-    unsigned n);
+/* The block with the code at pos is to be translated anew, with the check at
+ * guest offset off in its page looking into the TLB always. */
+void code_full(struct soft_cpu *cpu, uint32_t pos, unsigned off);
 /* Generation of code memory: advances when all of it is dropped. */
 uint64_t code_gen(const struct soft_cpu *cpu);
 /* Async-signal-safe. => the place, if pc is one that may fault */

@@ -216,6 +216,12 @@ run_code(struct soft_cpu *cpu)
 		code_part(cpu);
 		switch (cpu->out_why) {
 		case CODE_LOOKUP:
+			if (cpu->full_pos != 0) {
+				soft_fpu_put(cpu);
+				code_full(cpu, cpu->full_pos,
+				    cpu->rip & VMM_PAGE_MASK);
+				cpu->full_pos = 0;
+			}
 			if (atomic_load_explicit(&cpu->exit_request,
 			    memory_order_relaxed) != 0)
 				return SOFT_OK;

@@ -44,6 +44,11 @@ signal_code(struct soft_cpu *cpu, ucontext_t *uc)
 	f = code_find_fault(cpu, (uint64_t)g[REG_RIP]);
 	if (f == NULL || (!f->poll && g[REG_TRAPNO] == SOFT_EXC_PF))
 		return false;
+	if (f->cold != 0) {
+		cpu->st.host_faults++;
+		g[REG_RIP] = (greg_t)(cpu->code_base + f->cold);
+		return true;
+	}
 	for (unsigned i = 0; i < BASE_ARRAY_LEN(regs); i++)
 		cpu->gpr[i] = (uint64_t)g[regs[i]];
 	cpu->shadow_rsp = (uint64_t)g[REG_RSP];

@@ -12,7 +12,7 @@
  * C may fill a slot with several pages in a row that lie in a row in host
  * memory too: that lets operands cross between them, and helps where a place
  * goes about in a large buffer.  Where misses come quickly nevertheless, the
- * place is patched to look into the TLB always.
+ * block is translated anew, with this place looking into the TLB always.
  *
  * A slot is good while the TLB is: whatever drops an entry, or its tag_w,
  * empties all slots in use.  An entry that merely made room for another may
@@ -25,8 +25,8 @@
 #include "engine/soft/code_int.h"
 
 #define SLOT_BUDGET 64
-#define SLOT_QUICK 100u /* time stamps per miss: less is quick */
-#define SLOT_TRIES 3u	/* evaluations before a place is patched */
+#define SLOT_QUICK 1000u /* time stamps per miss: less is quick */
+#define SLOT_TRIES 3u	/* evaluations before the slot is given up */
 #define SLOT_RUN 256u	/* pages to look at, each way */
 
 void
@@ -121,18 +121,7 @@ slot_fill(struct soft_cpu *cpu, const struct code_slot_site *ss, uint64_t va,
 	return va - lo < sl->len;
 }
 
-/* From now on the place looks into the TLB always: jae becomes nop, jmp. */
-static void
-slot_patch(struct soft_cpu *cpu, const struct code_slot_site *ss)
-{
-	uint8_t b[6] = { 0x90, 0xe9 };
-	uint32_t rel = ss->full - (ss->jcc + 6);
-
-	__builtin_memcpy(b + 2, &rel, 4);
-	code_patch(cpu, ss->jcc, b, 6);
-}
-
-/* The budget is spent. => pages to fill the slot with, -1: patch it */
+/* The budget is spent. => pages to fill the slot with, -1: give it up */
 static int
 slot_judge(struct soft_slot *sl)
 {
@@ -171,16 +160,19 @@ soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		return 0;
 	}
 	if (r == SOFT_OK || (r == SOFT_SLOW && cross)) {
-		uint8_t op = *(const uint8_t *)(cpu->code_base + ss->jcc);
-
 		if (live)
 			soft_fpu_get(cpu);
+		if (ss->full && !span_cross)
+			return cpu->code_base + ss->hot;
 		if (sl->budget < 0)
-			run = slot_judge(sl);
-		if (run < 0)
-			slot_patch(cpu, ss);
-		if (op == 0x90 || run < 0 ? !span_cross :
-		    slot_fill(cpu, ss, va, write, span_cross && run == 0 ? 1 :
+			run = ss->full ? 0 : slot_judge(sl);
+		if (run < 0) {
+			/* Once more, and then otherwise. */
+			cpu->full_pos = ss->hot;
+			cpu->out_why = CODE_LOOKUP;
+			return 0;
+		}
+		if (!ss->full && slot_fill(cpu, ss, va, write, span_cross && run == 0 ? 1 :
 		    (unsigned)run))
 			return cpu->code_base + ss->hot;
 		r = SOFT_SLOW;

@@ -183,6 +183,7 @@ struct soft_cpu {
 	uint64_t link_gen;	 /* code memory it belongs to */
 	uint64_t link_entry;	 /* a plain block's entry, to be gone to next */
 	uint32_t link_plain;	 /* link_site wants a plain block */
+	uint32_t full_pos;	 /* code_full() is to be called for this, or 0 */
 	uint32_t out_why;	 /* enum code_why */
 	_Atomic uint32_t in_code; /* A: may be in generated code */
 	uint32_t pauses;      /* left until a PAUSE gives the CPU away */

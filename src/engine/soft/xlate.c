@@ -83,7 +83,7 @@ xl_lea(struct xl *x)
  * of those that surely do not: an instruction that the decoder takes and this
  * host does not (a hint with a register operand, say) must not end the process.
  */
-static bool
+bool
 xl_may_fault(const struct soft_insn *in)
 {
 	if (in->fpu || in->sse || in->avx || in->lock)
@@ -113,7 +113,7 @@ xl_may_fault(const struct soft_insn *in)
 	case ZYDIS_MNEMONIC_CMOVNBE: case ZYDIS_MNEMONIC_SETNBE: case ZYDIS_MNEMONIC_CMOVS:
 	case ZYDIS_MNEMONIC_SETS: case ZYDIS_MNEMONIC_CMOVNS: case ZYDIS_MNEMONIC_SETNS:
 	case ZYDIS_MNEMONIC_CMOVP: case ZYDIS_MNEMONIC_SETP: case ZYDIS_MNEMONIC_CMOVNP:
-	case ZYDIS_MNEMONIC_SETNP: case ZYDIS_MNEMONIC_CMOVL: case ZYDIS_MNEMONIC_SETL:
+	case ZYDIS_MNEMONIC_LEA: case ZYDIS_MNEMONIC_SETNP: case ZYDIS_MNEMONIC_CMOVL: case ZYDIS_MNEMONIC_SETL:
 	case ZYDIS_MNEMONIC_CMOVNL: case ZYDIS_MNEMONIC_SETNL: case ZYDIS_MNEMONIC_CMOVLE:
 	case ZYDIS_MNEMONIC_SETLE: case ZYDIS_MNEMONIC_CMOVNLE: case ZYDIS_MNEMONIC_SETNLE:
 		return false;
@@ -195,10 +195,7 @@ xl_native(struct xl *x)
 		xl_restore(x);
 	if (!writes)
 		xl_written(x, in->gpr_write);
-	if (xl_may_fault(in)) {
-		xl_settle(x);
-		fault = true;
-	}
+	fault = xl_may_fault(in);
 	for (unsigned h = high & in->gpr_read; h != 0; h &= h - 1) {
 		unsigned r = (unsigned)__builtin_ctz(h);
 
@@ -223,7 +220,7 @@ xl_native(struct xl *x)
 /* --- blocks ------------------------------------------------------------ */
 
 /* The first instruction replaces all flags before anything can look. */
-static bool
+bool
 xl_kills_flags(const struct soft_insn *in)
 {
 	return in->cls == SOFT_C_NATIVE && in->memop < 0 &&
@@ -271,12 +268,16 @@ xl_finish(struct xl *x)
 	struct code_out *o = x->o;
 	struct soft_block *b = x->b;
 	struct code_site s = { .kind = CODE_S_LINK,
+		.n = x->plain ? CODE_LINK_PLAIN : 0,
 		.off = (uint16_t)(b->gpa & VMM_PAGE_MASK) };
 
 	for (unsigned i = 0; i < x->ncold; i++) {
 		struct xl_cold *c = &x->cold[i];
 
-		xl_fill(o, c->from, o->pos);
+		if (c->from != 0)
+			xl_fill(o, c->from, o->pos);
+		if (c->fault != NULL)
+			c->fault->cold = o->pos;
 		switch (c->what) {
 		case XL_C_SAVE_SITE:
 			xl_emit_save(o);
@@ -313,13 +314,13 @@ xl_finish(struct xl *x)
 	if (b->entry_e > b->entry_s) {
 		b->stub_e = o->pos;
 		s.rel = b->entry_e + 1;
-		s.n = 1;
+		s.n |= CODE_LINK_LIVE;
 		xl_emit_save(o);
 		xl_site(o, &s);
 	}
 }
 
-static bool
+bool
 xl_insn(struct xl *x)
 {
 	if (x->in->cls == SOFT_C_NATIVE)
@@ -398,6 +399,7 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 		x->group[n].base = -1;
 	limit = base_min(limit, XL_INSNS);
 	error = xl_decode(x, host, avail, limit);
+	xl_loop_find(x);
 	for (n = 0; !x->done; n++) {
 		uint32_t pos;
 		unsigned ncold;
@@ -434,6 +436,8 @@ xlate_block(struct code_out *o, struct soft_block *b, const uint8_t *host,
 		at += x->in->len;
 		x->page_off += x->in->len;
 	}
+	if (x->loop_from != 0)
+		xl_loop_body(x);
 	b->bytes = (uint16_t)at;
 	xl_finish(x);
 	b->end = o->pos;

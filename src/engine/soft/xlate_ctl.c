@@ -219,11 +219,14 @@ xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta)
 void
 xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
 {
+	bool mode = x->key == (x->b->key & ~CODE_KEY_PLAIN);
 	struct xl_cold *c;
 
+	if (!far && mode && xl_loop_edge(x, cc, target))
+		return;
 	xl_settle(x);
 	/* Links are between blocks of one mode. */
-	if (!far && x->key == x->b->key && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+	if (!far && mode && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
 		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
 			xl_poll(x);
 		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,

@@ -45,11 +45,13 @@ struct xl_cold {
 	int64_t delta; /* FAR: target - page */
 	uint32_t key;  /* FAR, LOOKUP: the mode there */
 	bool saved;    /* FAR: flags are saved already */
+	struct code_fault *fault; /* SITE: a host fault goes on there */
 	/* SLOT */
 	uint32_t slot; /* offset in cpu->slot */
 	uint32_t hot, back;
 	bool group;    /* the span is more than the operand */
 	uint8_t slot_kind;
+	bool full;     /* the hot code looks into the TLB */
 	int base; /* host register: the span begins at base + disp */
 	int32_t disp;
 	unsigned span;
@@ -82,8 +84,17 @@ struct xl {
 	int32_t disp;
 	int s1_group; /* S1 has this group's addend, or -1 */
 	int64_t delta[17]; /* what was added to guest registers so far */
+	/* A loop back to the block's beginning: see xlate_loop.c. */
+	int loop_n;	      /* its last instruction's index, -1: none */
+	unsigned loop_written; /* general registers it writes */
+	bool loop_keep;	      /* groups stay good all the way round */
+	bool loop_in;	      /* in the second translation of it */
+	bool loop_fpu;	      /* state there at its beginning */
+	struct soft_insn *loop_recipe;
+	uint32_t loop_from;   /* rel32 that goes to it */
+	uint32_t loop_pos;
 	unsigned ngroup, ndec;
-	struct xl_group group[XL_GROUPS];
+	struct xl_group group[XL_GROUPS], loop_group[XL_GROUPS];
 	unsigned ncold;
 	struct xl_cold cold[XL_COLD];
 	struct soft_insn ins[XL_INSNS];
@@ -111,6 +122,12 @@ bool xl_ea_ok(const struct xl *x);
 void xl_ea(struct xl *x, unsigned reg);
 unsigned xl_host(unsigned r);
 
+/* --- xlate.c */
+
+bool xl_insn(struct xl *x);
+bool xl_kills_flags(const struct soft_insn *in);
+bool xl_may_fault(const struct soft_insn *in);
+
 /* --- xlate_slot.c */
 
 unsigned xl_gpr_written(const struct soft_insn *in);
@@ -124,6 +141,13 @@ void xl_group_end(struct xl *x);
 void xl_group_drop(struct xl *x);
 bool xl_string(struct xl *x);
 void xl_slot_cold(struct xl *x, struct xl_cold *c);
+
+/* --- xlate_loop.c */
+
+void xl_loop_find(struct xl *x);
+bool xl_loop_edge(struct xl *x, unsigned cc, int64_t target);
+void xl_loop_body(struct xl *x);
+bool xl_loop_same(const struct xl *x, int base, int index);
 
 /* --- xlate_ctl.c */
 

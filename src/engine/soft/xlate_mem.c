@@ -142,6 +142,28 @@ xl_settle(struct xl *x)
 		xl_restore(x);
 }
 
+/* Do the instructions to come replace all flags before anything can look? */
+static bool
+xl_flags_dead(const struct xl *x)
+{
+	const struct soft_insn *end = x->ins + x->ndec;
+
+	/* At this instruction's own faults that are still to come they count. */
+	if (x->in->cls == SOFT_C_NATIVE ? xl_may_fault(x->in) :
+	    x->in->zi.mnemonic != ZYDIS_MNEMONIC_PUSH &&
+	    x->in->zi.mnemonic != ZYDIS_MNEMONIC_POP)
+		return false;
+	for (const struct soft_insn *in = x->in + 1; in < end; in++) {
+		if (xl_kills_flags(in))
+			return true;
+		if (in->cls != SOFT_C_NATIVE || (in->memop >= 0 &&
+		    in->mem_access != 0) || in->fl_read != 0 ||
+		    in->fl_cond_write || xl_may_fault(in))
+			return false;
+	}
+	return false;
+}
+
 /* Before guest registers change in a way that leaves flags alone. */
 void
 xl_written(struct xl *x, unsigned regs)
@@ -149,6 +171,8 @@ xl_written(struct xl *x, unsigned regs)
 	if (x->recipe == NULL ||
 	    ((x->recipe->gpr_read | x->recipe->gpr_write) & regs) == 0)
 		return;
+	if (xl_flags_dead(x))
+		x->saved = true;
 	xl_settle(x);
 	x->recipe = NULL;
 }
@@ -198,6 +222,9 @@ xl_fault(struct xl *x, bool poll)
 	f->off = (uint16_t)x->page_off;
 	f->live = !x->saved;
 	f->poll = poll;
+	f->cold = 0;
+	if (!x->live && !x->saved)
+		xl_cold(x, XL_C_SITE, CODE_S_EXEC)->fault = f;
 }
 
 /* --- memory ------------------------------------------------------------ */

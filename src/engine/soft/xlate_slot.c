@@ -133,6 +133,7 @@ xlate_stubs(struct code_out *o)
 		xl_stub(o, k);
 	}
 	o->slot_next = 2 * SOFT_MMU_COUNT;
+	memset(o->full, 0, sizeof(o->full));
 }
 
 /* --- what an operand is ------------------------------------------------- */
@@ -287,6 +288,48 @@ xl_set_ref(struct xl *x, const struct xl_addr *a)
 	x->disp = a->form == XL_A_FULL ? 0 : (int32_t)a->disp;
 }
 
+/* Has a slot been tried for the current instruction, without success? */
+static bool
+xl_is_full(const struct xl *x)
+{
+	unsigned bit = code_full_bit((x->b->gpa & ~VMM_PAGE_MASK) +
+	    x->page_off, x->b->key & ~CODE_KEY_PLAIN);
+
+	return (x->o->full[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+/* The check by the TLB. */
+static void
+xl_full(struct xl *x, struct xl_cold *c)
+{
+	struct code_out *o = x->o;
+
+	if (c->base == EMIT_S0 && c->disp == 0) {
+		emit_mov(o, false, EMIT_S1, EMIT_S0);
+	} else if (c->base == EMIT_S0) {
+		emit_lea(o, true, EMIT_S1, c->base, c->disp);
+	} else {
+		emit_lea(o, true, EMIT_S2, c->base, c->disp);
+		emit_mov(o, false, EMIT_S1, EMIT_S2);
+	}
+	emit_n(o, "\x41\xc1\xee\x07", 4); /* shr r14d, 12 - 5 */
+	emit_n(o, "\x41\x81\xe6", 3);
+	emit_4(o, (SOFT_TLB_SIZE - 1) << 5);
+	if (c->base == EMIT_S0)
+		emit_lea(o, true, EMIT_S2, EMIT_S0, c->disp +
+		    (int32_t)c->span - 1);
+	else if (c->span > 1)
+		emit_rm(o, true, 0x8d, EMIT_S2, EMIT_S2, -1, 1,
+		    (int32_t)c->span - 1);
+	emit_n(o, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, -4096 */
+	emit_gsb(o, true, 0x3b, EMIT_S2, EMIT_S1, xl_tlb_tag(c->slot_kind));
+	emit_n(o, "\x0f\x85", 2);
+	c->from = o->pos;
+	emit_4(o, 0);
+	emit_gsb(o, true, 0x8b, EMIT_S1, EMIT_S1, xl_tlb(c->slot_kind) +
+	    (int32_t)offsetof(struct soft_tlb_entry, addend));
+}
+
 /* Checks the span of n bytes from the operand + lo on, and sets the ref. */
 static void
 xl_check(struct xl *x, const struct xl_addr *a, int64_t lo, unsigned n,
@@ -314,14 +357,18 @@ xl_check(struct xl *x, const struct xl_addr *a, int64_t lo, unsigned n,
 	    x->in->zi.mnemonic == ZYDIS_MNEMONIC_CMPXCHG16B)
 		c->site.n = CODE_SITE_VEC;
 	xl_prep(x, a);
-	emit_lea(o, true, t, c->base, c->disp);
-	emit_gs(o, true, 0x2b, t, XL_SLOT(start) + s);
-	emit_gs(o, true, 0x3b, t, XL_SLOT(len) + s);
-	emit_within8(o, 0, 6);
-	emit_n(o, "\x0f\x83", 2);
-	c->from = o->pos;
-	emit_4(o, 0);
-	emit_gs_ld(o, EMIT_S1, XL_SLOT(addend) + s);
+	c->full = xl_is_full(x);
+	if (c->full) {
+		xl_full(x, c);
+	} else {
+		emit_lea(o, true, t, c->base, c->disp);
+		emit_gs(o, true, 0x2b, t, XL_SLOT(start) + s);
+		emit_gs(o, true, 0x3b, t, XL_SLOT(len) + s);
+		emit_n(o, "\x0f\x83", 2);
+		c->from = o->pos;
+		emit_4(o, 0);
+		emit_gs_ld(o, EMIT_S1, XL_SLOT(addend) + s);
+	}
 	c->back = o->pos;
 	x->s1_group = -1;
 	xl_set_ref(x, a);
@@ -360,9 +407,9 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 {
 	struct code_out *o = x->o;
 	unsigned kind = c->slot_kind;
-	struct code_slot_site ss = { .hot = c->hot, .jcc = c->from - 2,
-		.slot = c->slot, .span = c->span };
-	uint32_t miss = o->pos, slow;
+	struct code_slot_site ss = { .hot = c->hot, .slot = c->slot,
+		.span = (uint16_t)c->span, .full = c->full };
+	uint32_t slow;
 
 	emit_lea(o, true, EMIT_S2, c->base, c->disp);
 	emit_imm(o, EMIT_S1, c->slot << 8 | (c->span - 1));
@@ -372,26 +419,6 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 	emit_n(o, "\x0f\x85", 2);
 	slow = o->pos;
 	emit_4(o, 0);
-	emit_1(o, 0xe9);
-	xl_fill(o, o->pos, c->back);
-	o->pos += 4;
-
-	ss.full = o->pos;
-	emit_lea(o, true, EMIT_S2, c->base, c->disp);
-	emit_mov(o, false, EMIT_S1, EMIT_S2);
-	emit_n(o, "\x41\xc1\xee\x07", 4); /* shr r14d, 12 - 5 */
-	emit_n(o, "\x41\x81\xe6", 3);
-	emit_4(o, (SOFT_TLB_SIZE - 1) << 5);
-	if (c->span > 1)
-		emit_rm(o, true, 0x8d, EMIT_S2, EMIT_S2, -1, 1,
-		    (int32_t)c->span - 1);
-	emit_n(o, "\x49\x81\xe7\x00\xf0\xff\xff", 7); /* and r15, -4096 */
-	emit_gsb(o, true, 0x3b, EMIT_S2, EMIT_S1, xl_tlb_tag(kind));
-	emit_n(o, "\x0f\x85", 2);
-	xl_fill(o, o->pos, miss);
-	o->pos += 4;
-	emit_gsb(o, true, 0x8b, EMIT_S1, EMIT_S1, xl_tlb(kind) +
-	    (int32_t)offsetof(struct soft_tlb_entry, addend));
 	emit_1(o, 0xe9);
 	xl_fill(o, o->pos, c->back);
 	o->pos += 4;
@@ -448,6 +475,23 @@ xl_span(struct xl *x, const struct xl_addr *a, int64_t *lop, int64_t *hip)
 	return any;
 }
 
+/* An index for a new group, or -1. */
+static int
+xl_group_new(struct xl *x)
+{
+	unsigned i;
+
+	for (i = 0; i < XL_GROUPS; i++)
+		if (x->group[i].base < 0)
+			return (int)i;
+	for (unsigned k = 0; k < XL_GROUPS; k++) {
+		i = x->ngroup++ % XL_GROUPS;
+		if (!xl_loop_same(x, x->group[i].base, x->group[i].index))
+			return (int)i;
+	}
+	return -1;
+}
+
 /* Checks an operand; xl_ref() or the ref_ fields address it. */
 void
 xl_access(struct xl *x, const struct xl_addr *a)
@@ -476,12 +520,15 @@ xl_access(struct xl *x, const struct xl_addr *a)
 	}
 	lo = at;
 	hi = at + a->n;
-	if (x->plain || !xl_span(x, a, &lo, &hi)) {
+	i = XL_GROUPS;
+	if (!x->plain && (xl_span(x, a, &lo, &hi) ||
+	    xl_loop_same(x, a->base, a->index)))
+		i = (unsigned)xl_group_new(x);
+	if (i >= XL_GROUPS) {
 		xl_check(x, a, 0, a->n, xl_slot_new(x, a->write,
 		    a->stack && a->n == 8));
 		return;
 	}
-	i = x->ngroup++ % XL_GROUPS;
 	x->group[i] = (struct xl_group){ .base = a->base, .index = a->index,
 		.scale = a->scale, .lo = lo, .hi = hi, .write = a->write };
 	xl_check(x, a, lo - at, (unsigned)(hi - lo),
