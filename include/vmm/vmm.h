@@ -306,9 +306,8 @@ int vmm_power_button(struct vmm *vmm);
  */
 int vmm_get_stats(struct vmm *vmm, int vcpu, struct vmm_stat *st, unsigned n,
     unsigned *countp);
-/* What a counter of the core counts, and whether it is a value of the moment
- * rather than one that only grows; NULL: an engine's or the platform's, which
- * grow. */
+/* What a counter of the core counts, NULL: an engine's or the platform's; and
+ * whether it is a value of the moment rather than one that only grows. */
 const char *vmm_stat_help(const char *name, bool *gaugep);
 
 #pragma GCC visibility pop

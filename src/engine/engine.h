@@ -86,7 +86,8 @@ struct engine_vm_config {
 
 /* Named counters of an engine, for vmmctl stats. */
 struct engine_stat {
-	const char *name; /* dotted, e.g. "soft.tlb.fills" */
+	/* dotted, e.g. "soft.tlb.fills"; grows, unless it ends in "_bytes" */
+	const char *name;
 	uint64_t value;
 };
 

@@ -94,7 +94,9 @@ stats_help(const char *name, bool *gaugep)
 #undef X
 	};
 
-	*gaugep = false;
+	/* engines' and the platform's: by their names (engine.h) */
+	*gaugep = strlen(name) > 6 &&
+	    strcmp(name + strlen(name) - 6, "_bytes") == 0;
 	for (unsigned i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++)
 		*gaugep |= strcmp(gauges[i], name) == 0;
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)

@@ -22,8 +22,8 @@
 #define HEAT_RUN 32768ul
 
 enum heat {
-	HEAT_ABSENT, HEAT_ZERO, HEAT_SWAPPED, HEAT_CLEAN, HEAT_DIRTY, HEAT_HOT,
-	HEAT_HOTDIRTY, HEAT_WIRED, HEAT_NKIND
+	HEAT_ABSENT, HEAT_ZERO, HEAT_SWAPPED, HEAT_COMPRESSED, HEAT_CLEAN,
+	HEAT_DIRTY, HEAT_HOT, HEAT_HOTDIRTY, HEAT_WIRED, HEAT_NKIND
 };
 /* 4 KB leaf or none, and a superpage's. */
 static const struct {
@@ -33,6 +33,7 @@ static const struct {
 	[HEAT_ABSENT] = { "absent", "ABSENT", 0x000000, 0x000000 },
 	[HEAT_ZERO] = { "zero", "ZERO, NO STORAGE", 0x404048, 0x404048 },
 	[HEAT_SWAPPED] = { "swapped", "SWAPPED", 0x1f8a4c, 0x1f8a4c },
+	[HEAT_COMPRESSED] = { "compressed", "COMPRESSED", 0x20a8a8, 0x20a8a8 },
 	[HEAT_CLEAN] = { "resident", "RESIDENT", 0x2f5f9f, 0x7fb2f0 },
 	[HEAT_DIRTY] = { "dirty", "DIRTY", 0x7a3a9a, 0xb88ad8 },
 	[HEAT_HOT] = { "hot", "HOT", 0xd8a000, 0xffe070 },
@@ -57,7 +58,7 @@ heat_kind(uint16_t s, bool hot)
 	if ((s & VMM_PG_WIRED) != 0)
 		return HEAT_WIRED;
 	if ((s & VMM_PG_SWAPPED) != 0)
-		return HEAT_SWAPPED;
+		return (s & VMM_PG_COMPRESSED) != 0 ? HEAT_COMPRESSED : HEAT_SWAPPED;
 	if ((s & VMM_PG_RESIDENT) == 0)
 		return (s & VMM_PG_ZERO) != 0 ? HEAT_ZERO : HEAT_ABSENT;
 	if ((s & VMM_PG_DIRTY) != 0)
