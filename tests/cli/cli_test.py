@@ -565,9 +565,14 @@ def case_metrics():
           all(s[0]['segment'] == 'sysmem' for s in f['hyve_memory_pages'][1]), pages)
     every = openmetrics(ctl('metrics', '--all').stdout.decode())
     check(every.keys() == f.keys(), every.keys() ^ f.keys())
-    # counters never shrink, and what is no counter is known as such
     for name in j['machine']:
         check('hyve_' + name.replace('.', '_') in f, name)
+    # a counter never shrinks
+    ctl('mem', 'vm', '--dirty')
+    for name, (kind, samples, _) in openmetrics(ctl('metrics', 'vm').stdout.decode()).items():
+        before = {json.dumps(l): v for l, v in f[name][1]}
+        check(kind == f[name][0] and (kind != 'counter' or
+              all(v >= before[json.dumps(l)] for l, v in samples)), name, samples, before)
     for args, line in ((['metrics'], 'metrics wants the name of a machine, or --all'),
                        (['metrics', 'vm', '--json'],
                         'metrics are OpenMetrics text: stats has --json')):
