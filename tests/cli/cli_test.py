@@ -310,6 +310,28 @@ def case_idle():
     p.communicate()
 
 
+def case_wired():
+    """-S has all of the memory at once; only -C puts it into core dumps."""
+    for options, wired, dumped in (([], False, False), (['-S'], True, False),
+                                   (['-C'], False, True)):
+        p = start('hello', '-m', '64M', *options)
+        wait_running()
+        n = json.loads(ctl('stats', 'vm', '--json').stdout)['machine']['vm.wired']
+        check(n == (16384 if wired else 0), options, n)
+        with open('/proc/%d/status' % p.pid) as f:
+            rss = int(re.search(r'VmRSS:\s+(\d+)', f.read())[1])
+        check((rss >= 65536) == wired, options, rss)
+        with open('/proc/%d/smaps' % p.pid) as f:
+            maps = re.findall(r'^Size: +(\d+) kB$.*?^VmFlags: (.*?)$', f.read(), re.M | re.S)
+        # Nothing else has huge pages turned off; neighbours may be one with it.
+        maps = [m[1].split() for m in maps if 65536 <= int(m[0]) < 1 << 18]
+        maps = [m for m in maps if 'nh' in m]
+        check(len(maps) == 1 and ('dd' not in maps[0]) == dumped, options, maps)
+        ctl('stop', 'vm')
+        check(p.wait(LIMIT) == 1)
+        p.communicate()
+
+
 def case_vmmctl():
     r = ctl()
     check(r.returncode == 1 and r.stderr.startswith(b'usage: vmmctl'), r)
