@@ -164,6 +164,34 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	return 0;
 }
 
+/* Page p has just come, and ends a run, upwards or downwards. */
+static bool
+vm_fault_run(const struct vm_chunk *c, const struct vm_page *p)
+{
+	unsigned first = base_rounddown(p->idx, VM_HUGE_RUN), n = 0;
+
+	if (c->nresident == VM_HUGE_AT)
+		return true;
+	if (p->idx != first && p->idx != first + VM_HUGE_RUN - 1)
+		return false;
+	while (n < VM_HUGE_RUN && c->page[first + n].state == VM_PAGE_RESIDENT)
+		n++;
+	return n == VM_HUGE_RUN;
+}
+
+/* c waits for its other pages; what has waited longest no longer does. */
+static void
+vm_fault_open(struct vm_object *o, struct vm_chunk *c)
+{
+	uint32_t *place = &o->open[o->nopen++ % VM_HUGE_OPEN];
+	struct vm_chunk *old = *place == 0 ? NULL : o->chunk[*place - 1];
+
+	c->early = true;
+	*place = c->first / VM_CHUNK + 1;
+	if (old != NULL && old != c && old->huge && old->nresident < VM_CHUNK)
+		vm_page_split(o, old);
+}
+
 /* The host's pages follow: early where memory has no limit, else when the
  * guest's mapping is large already.  Not while pages leave and come back: the
  * host would copy 2 MB for what soon goes piece by piece. */
@@ -176,16 +204,28 @@ vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
 	if (c->huge || !vm_object_pageable(o) || o->nswapped != 0 ||
 	    (!large && o->kind != VM_OBJECT_ANON) ||
 	    (vms->cfg.pmap_flags & PMAP_F_2M) == 0 ||
-	    (!large && (c->nresident != VM_HUGE_AT ||
-			   atomic_load(&vms->limit) != 0)))
+	    (!large && (atomic_load(&vms->limit) != 0 || !vm_fault_run(c, p))))
 		return;
 	if ((c->first + VM_CHUNK) * VMM_PAGE_SIZE > o->len)
 		return;
+	if (!large && c->early)
+		return;
+	if (!large && vms->huge_wait > 0) {
+		vms->huge_wait--;
+		return;
+	}
 	if (host_dmap_collapse(vm_page_hpa(o, c->first), VM_2M) == 0) {
 		c->huge = true;
+		vms->huge_back = 0;
+		if (!large)
+			vm_fault_open(o, c);
 		vms->st.collapses++;
-	} else
+	} else {
+		/* looking for one in vain is slow */
+		vms->huge_back = base_min(vms->huge_back * 2 + 1, 1023u);
+		vms->huge_wait = vms->huge_back;
 		vms->st.collapse_fails++;
+	}
 }
 
 int

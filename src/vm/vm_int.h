@@ -11,10 +11,12 @@
 
 #define VM_MAXGPA (1ul << 47)
 #define VM_2M (2ul << 20)
-/* Pages in use of an aligned 2 MB at which the host is asked for one page behind
- * it: what it then zeroes for nothing costs less than the host's faults for the
- * other pages would. */
-#define VM_HUGE_AT 64u
+/* The host is asked for one page behind an aligned 2 MB when so many pages in a
+ * row are in use, or so many at all: the others are likely to follow, and zeroing
+ * them at once costs less than the host's faults for each would. */
+#define VM_HUGE_RUN 64u
+#define VM_HUGE_AT 384u
+#define VM_HUGE_OPEN 4u /* so many may be waiting for the others to follow */
 #define VM_CHUNK 512u /* pages of state that are allocated together */
 #define VM_NIL (~0u)  /* no page, no slot */
 #define VM_SLOT_POOL 0x80000000u /* in a slot: compressed, not on disk */
@@ -53,6 +55,7 @@ struct vm_chunk {
 	uint8_t mark[VM_NMARK]; /* F: of all its pages, or more */
 	uint16_t nresident;	/* F */
 	bool huge;		/* F: one host page lies behind all of it */
+	bool early;		/* F: that was tried before it was full */
 	struct vm_page page[VM_CHUNK];
 };
 
@@ -94,6 +97,8 @@ struct vm_object {
 	struct vm_object_stats st;	  /* F */
 	struct vm_queue active, inactive;	     /* F */
 	uint32_t clock; /* F: pages paged out so far */
+	/* F: the last chunks that got a host page early: their number + 1 */
+	uint32_t open[VM_HUGE_OPEN], nopen;
 	uint64_t ra_next;  /* F: page after the last read-ahead */
 	unsigned ra_pages; /* F: and how many it went for */
 	int prot;	/* C: VMM_PROT_* that maps may have; PMAP_PROT_UC */
@@ -123,6 +128,8 @@ struct vmspace {
 	_Atomic uint64_t held;
 	_Atomic uint64_t limit; /* pages; 0: none */
 	bool pinned;		/* M: no limit may be set */
+	/* M: the host had no 2 MB page: how often not to ask again */
+	unsigned huge_wait, huge_back;
 	bool swap_failed;	/* M: the last write; said so already */
 	gpa_t lost;		/* M: page last said to be lost, or VM_MAXGPA */
 	struct vm_stats st;	/* M */
@@ -179,6 +186,7 @@ void vm_page_set_state(struct vm_object *obj, struct vm_page *p,
 /* Gives the page another slot; the old one is the caller's. */
 void vm_page_slot(struct vm_object *obj, struct vm_page *p, uint32_t slot);
 void vm_page_dirty(struct vm_page *p);
+void vm_page_split(struct vm_object *obj, struct vm_chunk *c);
 void vm_page_accessed(struct vm_page *p);
 void vm_page_mark(struct vm_page *p, unsigned which);
 void vm_page_wire(struct vm_object *obj, struct vm_page *p, int delta);

@@ -85,9 +85,9 @@ vm_page_count(struct vm_object *obj, enum vm_page_state state, int64_t d)
 	}
 }
 
-/* A page of a chunk leaves.  So must what the host filled in around it, or it
+/* A page of a chunk leaves, or the others have not come.  So must what the host filled in around it, or it
  * would be memory that nobody counts. */
-static void
+void
 vm_page_split(struct vm_object *obj, struct vm_chunk *c)
 {
 	unsigned n;

@@ -322,22 +322,22 @@ test_devmem(void **state)
 	vmspace_destroy(vms);
 }
 
-/* How many bytes of obj's first 2 MB the host really has. */
+/* How many bytes of those 2 MB the host really has. */
 static uint64_t
-host_resident(struct vmspace *vms)
+host_resident(struct vmspace *vms, gpa_t gpa)
 {
 	unsigned char vec[512];
 	uint64_t n = 0;
 	hpa_t hpa;
 
-	assert_true(pmap_extract(vmspace_pmap(vms), 0, &hpa, NULL));
+	assert_true(pmap_extract(vmspace_pmap(vms), gpa, &hpa, NULL));
 	assert_int_equal(mincore(PHYS_TO_DMAP(hpa), MB2, vec), 0);
 	for (unsigned i = 0; i < 512; i++)
 		n += (vec[i] & 1) * PAGE;
 	return n;
 }
 
-/* The host's page comes when 64 are in use, unless memory has a limit, and what
+/* The host's page comes when 64 in a row are in use, unless memory has a limit, and what
  * it filled in goes again with the first page that leaves. */
 static void
 test_early(void **state)
@@ -352,32 +352,70 @@ test_early(void **state)
 	real = true;
 	collapses = 0;
 	touch(vms, 0, 63 * PAGE, VMM_PROT_WRITE);
-	assert_int_equal(collapses, 0);
 	touch(vms, 300 * PAGE, PAGE, VMM_PROT_WRITE);
+	assert_int_equal(collapses, 0);
+	touch(vms, 63 * PAGE, PAGE, VMM_PROT_WRITE);
 	assert_int_equal(collapses, 1);
 	vmspace_stats(vms, &st);
 	assert_int_equal(st.collapses + st.collapse_fails, 1);
 	if (st.collapses == 1)
-		assert_int_equal(host_resident(vms), MB2);
+		assert_int_equal(host_resident(vms, 0), MB2);
 	assert_int_equal(vm_map_discard(vms, 300 * PAGE, PAGE), 0);
 	if (st.collapses == 1)
-		assert_int_equal(host_resident(vms), 63 * PAGE);
+		assert_int_equal(host_resident(vms, 0), 64 * PAGE);
 	vm_check(vms);
 	real = false;
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
 	/* refused: tried again when the mapping is large */
+	vms = space(PMAP_PT_EPT);
+	assert_int_equal(vm_object_create_anon(2 * MB2, &obj), 0);
+	assert_int_equal(vm_map_insert(vms, 0, 2 * MB2, obj, 0, VMM_PROT_RW, 0), 0);
+	collapses = 1;
 	refuse = -ENOMEM;
 	touch(vms, MB2, MB2, VMM_PROT_WRITE);
 	refuse = 0;
-	assert_int_equal(collapses, 3);
+	/* less and less, and when it is large */
+	assert_int_equal(collapses, 1 + 4);
 	vmspace_stats(vms, &st);
-	assert_in_range(st.collapse_fails, 2, 3);
+	assert_int_equal(st.collapse_fails, 4);
 	/* with a limit, only then */
 	assert_int_equal(vm_map_discard(vms, 0, 2 * MB2), 0);
 	assert_int_equal(vmspace_set_limit(vms, 64 * MB2), 0);
 	touch(vms, 0, MB2 - PAGE, VMM_PROT_WRITE);
-	assert_int_equal(collapses, 3);
+	assert_int_equal(collapses, 5);
 	touch(vms, MB2 - PAGE, PAGE, VMM_PROT_WRITE);
-	assert_int_equal(collapses, 4);
+	assert_int_equal(collapses, 6);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+	/* scattered: when most of it is there */
+	vms = space(PMAP_PT_X86);
+	assert_int_equal(vm_object_create_anon(8 * MB2, &obj), 0);
+	assert_int_equal(vm_map_insert(vms, 0, 8 * MB2, obj, 0, VMM_PROT_RW, 0), 0);
+	collapses = 0;
+	for (unsigned i = 0; i < 390; i++)
+		if (i % 64 != 5)
+			touch(vms, i * PAGE, PAGE, VMM_PROT_WRITE);
+	assert_int_equal(collapses, 0);
+	touch(vms, 390 * PAGE, 6 * PAGE, VMM_PROT_WRITE);
+	assert_int_equal(collapses, 1);
+	/* four may wait for the rest of their pages */
+	real = true;
+	for (unsigned i = 1; i < 6; i++)
+		touch(vms, i * MB2, 64 * PAGE, VMM_PROT_WRITE);
+	real = false;
+	vmspace_stats(vms, &st);
+	if (st.collapses == 6) { /* the host had all */
+		assert_int_equal(collapses, 6);
+		for (unsigned i = 1; i < 6; i++)
+			assert_int_equal(host_resident(vms, i * MB2),
+			    i == 1 ? 64 * PAGE : MB2);
+		/* not twice before it is full */
+		touch(vms, MB2, MB2 - PAGE, VMM_PROT_WRITE);
+		assert_int_equal(collapses, 6);
+		touch(vms, MB2, MB2, VMM_PROT_WRITE);
+		assert_int_equal(collapses, 7);
+	}
 	vm_object_rele(obj);
 	vmspace_destroy(vms);
 }
