@@ -39,6 +39,7 @@
 #define CACHE_NO_VECTOR __attribute__((target("general-regs-only")))
 
 #define CACHE_BYTES (64ul << 20)
+#define CACHE_MIN (4ul << 20) /* a busy kernel alone needs nearly as much */
 #define CACHE_HASH (1u << 17)
 #define CACHE_PHASH (1u << 13)
 #define CACHE_BLOCKS (1u << 18)
@@ -111,8 +112,8 @@ soft_cache_create(struct soft_vm *vm)
 		return -ENOMEM;
 	lock_init(&c->lock, "code cache", LOCK_RANK_ENGINE);
 	c->size = vm->cfg.code_cache != 0 ?
-	    base_max(base_roundup(vm->cfg.code_cache, 4096ul),
-	    8ul * CODE_ROOM) : CACHE_BYTES;
+	    base_max(base_roundup(vm->cfg.code_cache, 4096ul), CACHE_MIN) :
+	    CACHE_BYTES;
 	c->size = base_min(c->size, 1ul << 30);
 	c->gen = 1;
 	c->rw = c->rx = MAP_FAILED;
