@@ -14,6 +14,10 @@
 #include "engine/soft/code_int.h"
 #include "engine/soft/sys_int.h"
 
+/* Guest memory, aligned as the guest likes. */
+typedef uint32_t fast_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t fast_u64 __attribute__((aligned(1), may_alias));
+
 enum fast_result { FAST_EXEC, FAST_NEXT, FAST_JUMP };
 
 #define FAST_MSR_DEADLINE 0x6e0u /* of the TSC */
@@ -42,7 +46,7 @@ static bool
 fast_desc(struct soft_cpu *cpu, uint16_t sel, struct seg_desc *d)
 {
 	const struct vmm_seg *t = &cpu->seg[VMM_SEG_GDTR];
-	const uint32_t *w;
+	const fast_u32 *w;
 
 	if ((sel & 4) != 0 || seg_null(sel) || (sel & 0xfff8u) + 7 > t->limit)
 		return false;
@@ -147,7 +151,7 @@ fast_sysret(struct soft_cpu *cpu)
 static enum fast_result
 fast_iretq(struct soft_cpu *cpu)
 {
-	const uint64_t *f = fast_ptr(cpu, cpu->gpr[VMM_REG_RSP], 40,
+	const fast_u64 *f = fast_ptr(cpu, cpu->gpr[VMM_REG_RSP], 40,
 	    cpu->mmuidx, false);
 	uint64_t rip, fl, rsp;
 	struct vmm_seg cs, ss;
@@ -336,10 +340,11 @@ soft_event_fast(struct soft_cpu *cpu, const struct soft_exc *exc, bool fault)
 	const struct vmm_seg *idt = &cpu->seg[VMM_SEG_IDTR];
 	const struct vmm_seg *tr = &cpu->seg[VMM_SEG_TR];
 	unsigned ist, n = 5, off;
-	uint64_t rip, sp, fl, *f;
-	const uint64_t *stack;
+	uint64_t rip, sp, fl;
+	fast_u64 *f;
+	const fast_u64 *stack;
 	struct vmm_seg cs, ss;
-	const uint32_t *w;
+	const fast_u32 *w;
 
 	if (!soft_long(cpu) || exc->software || exc->vector == SOFT_EXC_DF ||
 	    exc->vector * 16u + 15 > idt->limit)

@@ -83,7 +83,6 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
 	uint64_t mask = cpu->mode_key & SOFT_KEY_L ? ~0ul : 0xfffffffful;
 	uint64_t seq = cpu->pmap_seq;
-	bool live = cpu->fpu_live != 0;
 
 	if (RUN_EAGER)
 		soft_fpu_put(cpu);
@@ -99,8 +98,6 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		    cpu->pmap_seq == seq &&
 		    soft_event_fast(cpu, &cpu->exc, true)) {
 			cpu->st.exceptions++;
-			if (live)
-				soft_fpu_get(cpu);
 			return soft_goto(cpu);
 		}
 		return va;
@@ -114,11 +111,8 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		if (soft_canonical(va)) {
 			cpu->rip = va;
 			va = run_find(cpu);
-			if (va != 0) {
+			if (va != 0)
 				cpu->page_va = cpu->rip & ~VMM_PAGE_MASK;
-				if (RUN_EAGER && live)
-					soft_fpu_get(cpu);
-			}
 			return va;
 		} else {
 			/* The executor knows whose fault it is. */
@@ -128,11 +122,7 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		}
 		return 0;
 	case CODE_S_FAST:
-		va = soft_fast(cpu, s, va);
-		/* The block of a PAUSE goes on with what it knows. */
-		if (RUN_EAGER && s->n == CODE_F_PAUSE && live)
-			soft_fpu_get(cpu);
-		return va;
+		return soft_fast(cpu, s, va);
 	case CODE_S_FPU:
 		soft_fpu_get(cpu);
 		return cpu->code_base + s->rel;
@@ -145,9 +135,15 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 uint64_t
 soft_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
+	bool live = cpu->fpu_live != 0;
+
 	va = run_slow(cpu, s, va);
-	if (va != 0)
+	if (va != 0) {
 		soft_shadow(cpu);
+		/* The block goes on with what it knows. */
+		if (RUN_EAGER && live)
+			soft_fpu_get(cpu);
+	}
 	return va;
 }
 

@@ -64,6 +64,11 @@ str_run(const struct soft_cpu *cpu, uint64_t va, uint64_t len, bool write,
 		}							\
 	} while (0)
 
+/* Elements as the guest aligns them. */
+typedef uint16_t str_u16 __attribute__((aligned(1), may_alias));
+typedef uint32_t str_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t str_u64 __attribute__((aligned(1), may_alias));
+
 static uint64_t
 str_get(const uint8_t *p, unsigned size)
 {
@@ -71,11 +76,11 @@ str_get(const uint8_t *p, unsigned size)
 	case 1:
 		return *p;
 	case 2:
-		return *(const uint16_t *)(const void *)p;
+		return *(const str_u16 *)(const void *)p;
 	case 4:
-		return *(const uint32_t *)(const void *)p;
+		return *(const str_u32 *)(const void *)p;
 	default:
-		return *(const uint64_t *)(const void *)p;
+		return *(const str_u64 *)(const void *)p;
 	}
 }
 
