@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A nested fault: entry, page, contents, pmap (docs/GUEST-MEMORY.md).
- * The map's lock is held throughout, and the family's while a page is found
- * and entered; a read from swap happens under both.
+ * The map's lock is held, and the family's while a page is found and entered.
+ * A read from swap happens under neither: its pages are busy meanwhile, who
+ * wants one waits for it, and the fault begins anew afterwards.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,14 +13,13 @@
 #define VM_READAHEAD 8u	    /* pages, at first */
 #define VM_READAHEAD_MAX 32u /* where each fault is at the end of the last */
 
+/* => family locked */
 static void
-vm_fault_count(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
-    unsigned n) LOCK_REQUIRES(&vms->lock)
+vm_fault_arrived(struct vm_object *o, struct vm_page *p, bool asked)
 {
-	if (o->clock - p->next < o->nresident)
-		VM_COUNT(vms, o, refaults, 1);
-	VM_COUNT(vms, o, faults_swap, 1);
-	VM_COUNT(vms, o, pageins, n);
+	vm_page_set_state(o, p, VM_PAGE_RESIDENT);
+	p->flags &= (uint8_t)~(VM_PAGE_F_DIRTY | VM_PAGE_F_REF);
+	vm_page_enqueue(o, p, asked);
 }
 
 /* The pool gives its memory back at once, so the page is its only copy then. */
@@ -31,56 +31,140 @@ vm_fault_unpack(struct vmspace *vms, struct vm_object *o, uint64_t i,
 		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
 		return -EIO;
 	}
-	vm_fault_count(vms, o, p, 1);
-	vm_page_set_state(o, p, VM_PAGE_RESIDENT);
+	if (o->clock - p->next < o->nresident)
+		VM_COUNT(vms, o, refaults, 1);
+	VM_COUNT(vms, o, faults_swap, 1);
+	VM_COUNT(vms, o, pageins, 1);
 	vm_compress_free(p->slot);
 	vm_page_slot(o, p, VM_NIL);
-	p->flags = VM_PAGE_F_DIRTY;
-	vm_page_enqueue(o, p, true);
+	vm_fault_arrived(o, p, true);
+	p->flags |= VM_PAGE_F_DIRTY;
 	return 0;
 }
 
-/* Reads page i of o from swap, with neighbours that lie next to it there. */
-static int
-vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
-    struct vm_page *p) LOCK_REQUIRES(&vms->lock)
+/* Makes page i of o, and neighbours that lie next to it in swap, busy. */
+static void
+vm_fault_begin(struct vm_object *o, uint64_t i, struct vm_page *p, struct vm_io *io)
 {
 	uint64_t last = o->len / VMM_PAGE_SIZE;
-	unsigned n = 1, max = VM_READAHEAD;
-	int error;
+	unsigned max = VM_READAHEAD;
 
-	if (vm_slot_compressed(p->slot))
-		return vm_fault_unpack(vms, o, i, p);
 	if (i == o->ra_next)
 		max = base_min(o->ra_pages * 2, VM_READAHEAD_MAX);
-	for (; n < max && i + n < last; n++) {
-		struct vm_page *q = vm_object_page(o, i + n);
-
-		if (q == NULL || q->state != VM_PAGE_SWAPPED || q->slot != p->slot + n)
+	*io = (struct vm_io) { .o = o, .i = i, .slot = p->slot,
+		.refault = o->clock - p->next < o->nresident };
+	do {
+		p->flags |= VM_PAGE_F_BUSY;
+		if (++io->n >= max || i + io->n >= last)
 			break;
-	}
-	error = vm_swap_read(PHYS_TO_DMAP(vm_page_hpa(o, i)), n, p->slot);
-	if (error != 0 && n > 1) {
-		vm_page_give_back(vm_page_hpa(o, i), n * VMM_PAGE_SIZE);
-		n = 1;
-		error = vm_swap_read(PHYS_TO_DMAP(vm_page_hpa(o, i)), 1, p->slot);
-	}
-	if (error != 0) {
-		/* the page stays where it is: fail closed */
-		vm_page_give_back(vm_page_hpa(o, i), VMM_PAGE_SIZE);
-		return -EIO;
-	}
-	o->ra_next = i + n;
+		p = vm_object_page(o, i + io->n);
+	} while (p != NULL && p->state == VM_PAGE_SWAPPED &&
+	    p->slot == io->slot + io->n && (p->flags & VM_PAGE_F_BUSY) == 0);
+	o->ra_next = i + io->n;
 	o->ra_pages = max;
-	vm_fault_count(vms, o, p, n);
-	for (unsigned k = 0; k < n; k++) {
-		struct vm_page *q = vm_object_page(o, i + k);
+}
 
-		vm_page_set_state(o, q, VM_PAGE_RESIDENT);
-		q->flags &= (uint8_t)~(VM_PAGE_F_DIRTY | VM_PAGE_F_REF);
-		vm_page_enqueue(o, q, k == 0);
+/* => any locks or none */
+static void
+vm_fault_read(struct vm_io *io, unsigned *gotp)
+{
+	hpa_t hpa = vm_page_hpa(io->o, io->i);
+	unsigned n = io->n;
+
+	io->error = vm_swap_read(PHYS_TO_DMAP(hpa), n, io->slot);
+	if (io->error != 0 && n > 1) {
+		vm_page_give_back(hpa, n * VMM_PAGE_SIZE);
+		n = 1;
+		io->error = vm_swap_read(PHYS_TO_DMAP(hpa), 1, io->slot);
 	}
-	return 0;
+	if (io->error != 0) {
+		/* the page stays where it is: fail closed */
+		vm_page_give_back(hpa, VMM_PAGE_SIZE);
+		n = 0;
+	}
+	*gotp = n;
+}
+
+/* => family locked */
+static void
+vm_fault_end(struct vm_io *io, unsigned got)
+{
+	struct vm_object *o = io->o;
+
+	for (unsigned k = 0; k < io->n; k++) {
+		struct vm_page *p = vm_object_page(o, io->i + k);
+
+		p->flags &= (uint8_t)~VM_PAGE_F_BUSY;
+		if (k < got)
+			vm_fault_arrived(o, p, k == 0);
+	}
+	if (got != 0) {
+		o->st.refaults += io->refault;
+		o->st.faults_swap++;
+		o->st.pageins += got;
+	}
+	io->n = got;
+	lock_cond_broadcast(&o->fam->busy);
+}
+
+static void
+vm_fault_count(struct vmspace *vms, const struct vm_io *io)
+    LOCK_REQUIRES(&vms->lock)
+{
+	if (io->n != 0) {
+		vms->st.refaults += io->refault;
+		vms->st.faults_swap++;
+		vms->st.pageins += io->n;
+	}
+}
+
+/* What vm_fault_locked() has put off; without locks. */
+static void
+vm_fault_io(struct vm_io *io)
+{
+	unsigned got = 0;
+
+	if (io->n != 0)
+		vm_fault_read(io, &got);
+	vm_object_lock(io->o);
+	if (io->n != 0)
+		vm_fault_end(io, got);
+	else
+		while ((vm_object_page(io->o, io->i)->flags & VM_PAGE_F_BUSY) != 0)
+			vm_object_wait(io->o);
+	vm_object_unlock(io->o);
+	vm_object_rele(io->o);
+}
+
+/* Page i of o, which is in swap. => -EAGAIN: look again, after vm_fault_io() */
+static int
+vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
+    struct vm_page *p, struct vm_io *io) LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_io mine;
+	unsigned got;
+
+	if ((p->flags & VM_PAGE_F_BUSY) != 0) {
+		if (io == NULL) {
+			vm_object_wait(o);
+			return -EAGAIN;
+		}
+		*io = (struct vm_io) { .o = o, .i = i };
+		vm_object_ref(o);
+		return -EAGAIN;
+	}
+	if (vm_slot_compressed(p->slot))
+		return vm_fault_unpack(vms, o, i, p);
+	if (io != NULL) {
+		vm_fault_begin(o, i, p, io);
+		vm_object_ref(o);
+		return -EAGAIN;
+	}
+	vm_fault_begin(o, i, p, &mine);
+	vm_fault_read(&mine, &got);
+	vm_fault_end(&mine, got);
+	vm_fault_count(vms, &mine);
+	return mine.error != 0 ? -EIO : 0;
 }
 
 /* How many entries have wired what they see at pi of obj, or through it. */
@@ -108,7 +192,7 @@ vm_fault_wires(struct vm_object *obj, uint64_t pi)
 /* Makes the page that obj shows at pi resident; for a write, obj's own. */
 static int
 vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool write,
-    struct vm_object **objp, uint64_t *pip) LOCK_REQUIRES(&vms->lock)
+    struct vm_io *io, struct vm_object **objp, uint64_t *pip) LOCK_REQUIRES(&vms->lock)
 {
 	struct vm_page *top = vm_object_page_make(obj, pi), *p;
 	struct vm_object *o;
@@ -132,7 +216,7 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 		vm_page_enqueue(obj, top, true);
 		return 0;
 	} else if (p->state == VM_PAGE_SWAPPED) {
-		error = vm_fault_pagein(vms, o, i, p);
+		error = vm_fault_pagein(vms, o, i, p, io);
 		if (error != 0)
 			return error;
 	} else
@@ -228,10 +312,19 @@ vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
 	}
 }
 
+static void
+vm_fault_lost(struct vmspace *vms, gpa_t gpa) LOCK_REQUIRES(&vms->lock)
+{
+	/* once, for it will be tried again */
+	if (vms->cfg.event != NULL && vms->lost != gpa) {
+		vms->lost = gpa;
+		vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, -EIO);
+	}
+}
+
 int
 vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
-    enum vm_wire wire,
-    struct vm_object **objp, struct vm_page **pagep)
+    enum vm_wire wire, struct vm_io *io, struct vm_object **objp, struct vm_page **pagep)
 {
 	struct vm_entry *e = vm_entry_lookup(vms, gpa);
 	struct vm_object *obj, *o;
@@ -246,8 +339,11 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
 	}
 	obj = e->obj;
 	vm_object_lock(obj);
-	error = vm_fault_page(vms, obj, (e->off + (gpa - e->start)) / VMM_PAGE_SIZE,
-	    (prot & VMM_PROT_WRITE) != 0, &o, &pi);
+	do
+		error = vm_fault_page(vms, obj,
+		    (e->off + (gpa - e->start)) / VMM_PAGE_SIZE,
+		    (prot & VMM_PROT_WRITE) != 0, io, &o, &pi);
+	while (error == -EAGAIN && io == NULL);
 	if (error != 0)
 		goto out;
 	allow = o == obj ? e->prot : e->prot & ~VMM_PROT_WRITE;
@@ -270,17 +366,38 @@ vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
 	*pagep = p;
 out:
 	vm_object_unlock(obj);
-	if (error == -EIO && vms->cfg.event != NULL && vms->lost != gpa) {
-		/* once, for it will be tried again */
-		vms->lost = gpa;
-		vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, error);
-	}
+	if (error == -EIO)
+		vm_fault_lost(vms, gpa);
 	if (error == 0 && limited) {
 		vm_pageout_balance(vms);
 		if (wire == VM_WIRE_NO) {
 			vm_object_lock(o);
 			vm_page_wire(o, p, -1);
 			vm_object_unlock(o);
+		}
+	}
+	return error;
+}
+
+/* The same, with the map free while swap is read.  All is looked up again then,
+ * for anything may have changed. */
+static int
+vm_fault_unlocked(struct vmspace *vms, gpa_t gpa, int prot, int access,
+    enum vm_wire wire, struct vm_object **objp, struct vm_page **pagep)
+    LOCK_REQUIRES(&vms->lock)
+{
+	struct vm_io io;
+	int error;
+
+	while ((error = vm_fault_locked(vms, gpa, prot, access, wire, &io, objp,
+		    pagep)) == -EAGAIN) {
+		lock_release(&vms->lock);
+		vm_fault_io(&io);
+		lock_acquire(&vms->lock);
+		vm_fault_count(vms, &io);
+		if (io.error != 0) {
+			vm_fault_lost(vms, gpa);
+			return -EIO;
 		}
 	}
 	return error;
@@ -323,7 +440,8 @@ vm_fault(struct vmspace *vms, gpa_t gpa, int access)
 	    vm_pageout_stuck(vms))
 		error = -ENOSPC;
 	else
-		error = vm_fault_locked(vms, gpa, access, access, VM_WIRE_NO, &o, &p);
+		error = vm_fault_unlocked(vms, gpa, access, access, VM_WIRE_NO, &o,
+		    &p);
 	if (error == -ENOSPC || error == -EIO)
 		vms->st.stalls++;
 	lock_release(&vms->lock);
@@ -340,7 +458,7 @@ vm_hold(struct vmspace *vms, gpa_t gpa, uint64_t len, int prot, struct vm_hold *
 	KASSERT(len > 0 && (gpa & VMM_PAGE_MASK) + len <= VMM_PAGE_SIZE,
 	    "hold of %lu bytes at %lx crosses a page", len, gpa);
 	lock_acquire(&vms->lock);
-	error = vm_fault_locked(vms, gpa, prot, 0, VM_WIRE_HOLD, &o, &p);
+	error = vm_fault_unlocked(vms, gpa, prot, 0, VM_WIRE_HOLD, &o, &p);
 	if (error == 0) {
 		vm_object_ref(o);
 		vm_object_lock(o);

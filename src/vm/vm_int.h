@@ -34,6 +34,9 @@ enum vm_page_state { VM_PAGE_NONE, VM_PAGE_RESIDENT, VM_PAGE_SWAPPED, VM_PAGE_ZE
 #define VM_PAGE_F_REF 0x2    /* accessed since the last aging */
 #define VM_PAGE_F_ACTIVE 0x4 /* which queue, if queued */
 #define VM_PAGE_F_QUEUED 0x8
+/* SWAPPED, and being read without a lock: state, slot and host memory are the
+ * reader's until it clears the flag. */
+#define VM_PAGE_F_BUSY 0x20
 #define VM_PAGE_F_FILE 0x10  /* while not DIRTY: can be read from the file again */
 
 /* F: family lock of its object */
@@ -63,6 +66,7 @@ struct vm_chunk {
 struct vm_family {
 	struct lock lock;
 	_Atomic unsigned refs;
+	struct lock_cond busy; /* with lock: a page stopped being busy */
 };
 
 struct vm_queue {
@@ -160,6 +164,8 @@ int vm_object_create_kind(enum vm_object_kind kind, uint64_t len,
 /* the family lock is held where obj is given */
 void vm_object_lock(struct vm_object *obj);
 void vm_object_unlock(struct vm_object *obj);
+/* Until some page of the family is no longer busy, or sooner. */
+void vm_object_wait(struct vm_object *obj);
 struct vm_page *vm_object_page(struct vm_object *obj, uint64_t pindex);
 struct vm_page *vm_object_page_make(struct vm_object *obj, uint64_t pindex);
 /* Takes the page out of every pmap, those of shadows that see it included;
@@ -219,9 +225,21 @@ struct vm_entry *vm_entry_lookup(struct vmspace *vms, gpa_t gpa)
     LOCK_REQUIRES(&vms->lock);
 /* access 0: of the host, leaves A and D alone. *pagep is wired when asked: for
  * the entry, whose next page it is, or for a hold. */
+/*
+ * A read from swap, put off until there are no locks.  Given one of these,
+ * vm_fault_locked() neither reads nor waits for who does, but gives -EAGAIN.
+ */
+struct vm_io {
+	struct vm_object *o; /* a reference */
+	uint64_t i;	     /* page */
+	unsigned n;	     /* pages to read; 0: wait for that one */
+	uint32_t slot;
+	int error;
+	bool refault;
+};
 enum vm_wire { VM_WIRE_NO, VM_WIRE_HOLD, VM_WIRE_ENTRY };
 int vm_fault_locked(struct vmspace *vms, gpa_t gpa, int prot, int access,
-    enum vm_wire wire, struct vm_object **objp, struct vm_page **pagep)
+    enum vm_wire wire, struct vm_io *io, struct vm_object **objp, struct vm_page **pagep)
     LOCK_REQUIRES(&vms->lock);
 
 /*

@@ -29,6 +29,11 @@ vm_discard_locked(struct vm_entry *e, gpa_t gpa, uint64_t len)
 		if (vm_object_page_make(e->obj, i) == NULL)
 			return -ENOMEM;
 	for (uint64_t i = first; i < end; i++)
+		while ((vm_object_page(e->obj, i)->flags & VM_PAGE_F_BUSY) != 0) {
+			vm_object_wait(e->obj);
+			i = first; /* meanwhile others may have begun */
+		}
+	for (uint64_t i = first; i < end; i++)
 		if (!vm_discard_wired(e->obj, i))
 			vm_object_unmap(e->obj, i, &d);
 	vm_defer_finish(&d);

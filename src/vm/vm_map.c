@@ -108,7 +108,7 @@ vm_entry_wire(struct vmspace *vms, struct vm_entry *e) LOCK_REQUIRES(&vms->lock)
 		struct vm_page *p;
 
 		error = vm_fault_locked(vms, e->wired_end, e->prot & VMM_PROT_RW,
-		    0, VM_WIRE_ENTRY, &o, &p);
+		    0, VM_WIRE_ENTRY, NULL, &o, &p);
 	}
 	return error;
 }

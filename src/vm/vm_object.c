@@ -32,6 +32,12 @@ vm_object_unlock(struct vm_object *obj) LOCK_NO_ANALYSIS
 	lock_release(&obj->fam->lock);
 }
 
+void
+vm_object_wait(struct vm_object *obj) LOCK_NO_ANALYSIS
+{
+	(void)lock_cond_wait(&obj->fam->busy, &obj->fam->lock, -1);
+}
+
 struct vm_counts vm_counts;
 
 void
@@ -119,6 +125,7 @@ vm_object_new(uint64_t len, struct vm_family *fam, struct vm_object **objp)
 	}
 	if (fam == NULL) {
 		lock_init(&obj->fam->lock, "vm_object", LOCK_RANK_VM_OBJECT);
+		lock_cond_init(&obj->fam->busy);
 		vm_count(families, 1);
 	}
 	vm_count(objects, 1);
@@ -135,6 +142,7 @@ vm_family_rele(struct vm_family *fam)
 {
 	if (atomic_fetch_sub(&fam->refs, 1) != 1)
 		return;
+	lock_cond_fini(&fam->busy);
 	lock_fini(&fam->lock);
 	host_free(fam);
 	vm_count(families, -1);

@@ -176,7 +176,8 @@ vm_pageout_pack(struct vmspace *vms, struct vm_object *obj, struct vm_page *p)
 
 	while ((error = vm_compress_store(p, data, vm_pageout_pool(vms), &slot)) ==
 	    -ENOSPC)
-		if (!vm_pageout_spill(vms, obj->fam))
+		/* a disk that fails is tried with pages, not by each of them */
+		if (vms->swap_failed || !vm_pageout_spill(vms, obj->fam))
 			return false;
 	if (error == 0)
 		vm_pageout_left(vms, obj, p, slot);

@@ -4,6 +4,8 @@
  * cannot be written, then not be read.  Nothing may be lost, leak or crash.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +24,8 @@
 
 static long fail_at, allocs, live;
 static bool fail_read, fail_write;
+static _Atomic bool gate; /* reads wait while it is shut */
+static _Atomic unsigned reading;
 static unsigned events[3];
 
 void *__real_host_alloc(size_t size);
@@ -60,6 +64,9 @@ __wrap_host_dmap_alloc(uint64_t len, uint64_t *hpap)
 int
 __wrap_host_swap_read(int s, void *p, unsigned n, uint64_t off)
 {
+	atomic_fetch_add(&reading, 1);
+	while (atomic_load(&gate))
+		host_yield();
 	return fail_read ? -EIO : __real_host_swap_read(s, p, n, off);
 }
 
@@ -248,6 +255,87 @@ test_stall(void)
 	vm_swap_fini();
 }
 
+static struct vmspace *slow_vms;
+static _Atomic unsigned slow_done;
+
+static void *
+slow_vcpu(void *arg)
+{
+	gpa_t gpa = (uintptr_t)arg;
+
+	CHECK(vm_fault(slow_vms, gpa, VMM_PROT_READ) == 0);
+	CHECK(*at(slow_vms, gpa) == gpa + 1);
+	atomic_fetch_add(&slow_done, 1);
+	return NULL;
+}
+
+static void *
+slow_discard(void *arg)
+{
+	CHECK(vm_map_discard(slow_vms, (uintptr_t)arg, 4096) == 0);
+	atomic_fetch_add(&slow_done, 1);
+	return NULL;
+}
+
+/* A slow disk: who wants what it reads waits, nobody else; a discard of it does
+ * not race with the data. */
+static void
+test_slow(void)
+{
+	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .event = event };
+	struct vm_object *obj;
+	struct vmspace *vms;
+	struct vm_hold h;
+	pthread_t t[4];
+
+	fail_write = false;
+	CHECK(vm_swap_init("/tmp", 16 << 20) == 0);
+	CHECK(vmspace_create(&cfg, &vms) == 0);
+	slow_vms = vms;
+	CHECK(vm_object_create_anon(LEN, &obj) == 0);
+	CHECK(vm_map_insert(vms, 0, LEN, obj, 0, VMM_PROT_RW, 0) == 0);
+	for (gpa_t g = 0; g < LEN; g += 4096) {
+		CHECK(vm_fault(vms, g, VMM_PROT_WRITE) == 0);
+		*at(vms, g) = g + 1;
+	}
+	CHECK(vmspace_reclaim(vms, LEN / 2) == LEN / 2);
+	for (int round = 0; round < 2; round++) {
+		CHECK(vmspace_reclaim(vms, LEN) != 0);
+		/* what nobody waits for is there */
+		CHECK(vm_fault(vms, LEN / 2, VMM_PROT_READ) == 0);
+		reading = 0;
+		slow_done = 0;
+		gate = true;
+		CHECK(pthread_create(&t[0], NULL, slow_vcpu, (void *)0x1000) == 0);
+		while (reading == 0)
+			host_yield();
+		/* one that is read, one that is read ahead, and a discard */
+		CHECK(pthread_create(&t[1], NULL, slow_vcpu, (void *)0x1000) == 0);
+		CHECK(pthread_create(&t[2], NULL, slow_vcpu, (void *)0x2000) == 0);
+		for (int i = 0; i < 1000; i++) {
+			CHECK(vm_fault(vms, LEN / 2, VMM_PROT_WRITE) == 0);
+			CHECK(vm_hold(vms, LEN / 2, 8, VMM_PROT_RW, &h) == 0);
+			vm_release(vms, &h);
+			CHECK(vm_map_discard(vms, LEN - 4096, 4096) == 0);
+			vm_check(vms);
+		}
+		CHECK(reading == 1 && slow_done == 0);
+		if (round == 1)
+			CHECK(pthread_create(&t[3], NULL, slow_discard,
+			    (void *)0x3000) == 0);
+		gate = false;
+		for (int i = 0; i < 3 + round; i++)
+			pthread_join(t[i], NULL);
+		CHECK(slow_done == 3u + (unsigned)round);
+	}
+	CHECK(vm_fault(vms, 0x3000, VMM_PROT_READ) == 0 && *at(vms, 0x3000) == 0);
+	vm_check(vms);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+	CHECK(vm_swap_used() == 0);
+	vm_swap_fini();
+}
+
 int
 main(void)
 {
@@ -255,5 +343,6 @@ main(void)
 	test_alloc();
 	test_swap();
 	test_stall();
+	test_slow();
 	return 0;
 }
