@@ -155,7 +155,7 @@ int vmm_compress_on(uint64_t bytes);
  * logged, and a vCPU that needs more memory waits: VMM_EXIT_MEMFAIL with
  * -ENOSPC, to be run again later.
  * => -EINVAL: not 0 and less than 1 MB; -ENXIO: no swap (vmm_swap_on);
- *    -EBUSY: memory is wired for passthrough
+ *    -EBUSY: memory is wired, by VMM_MEM_F_WIRED or for passthrough
  */
 int vmm_set_limit(struct vmm *vmm, uint64_t bytes);
 int vmm_get_limit(struct vmm *vmm, uint64_t *bytesp);

@@ -50,7 +50,7 @@ limit_error(int error, uint64_t bytes)
 		return api_error(error, "a limit wants swap: start with -o "
 		    "memory.swap=SIZE");
 	if (error == -EBUSY)
-		return api_error(error, "no limit while all of memory is wired");
+		return api_error(error, "no limit while memory is wired");
 	return api_errno(error, "limit");
 }
 

@@ -22,11 +22,28 @@ limit_compress_init(uint64_t bytes)
 	return error != 0 ? error : vm_compress_init(bytes);
 }
 
+/* A limit would be a promise that cannot be kept. */
+static bool
+limit_wired(struct machine *m)
+{
+	bool wired = false;
+
+	lock_acquire(&m->lock);
+	for (unsigned i = 0; i < VMM_MAXMAPS; i++)
+		wired |= m->map[i].len != 0 &&
+		    (m->map[i].flags & VMM_MAP_F_WIRED) != 0 &&
+		    m->seg[m->map[i].segid].name[0] == '\0';
+	lock_release(&m->lock);
+	return wired;
+}
+
 int
 limit_set(struct machine *m, uint64_t bytes)
 {
 	if (bytes != 0 && !vm_swap_ready())
 		return -ENXIO;
+	if (bytes != 0 && limit_wired(m))
+		return -EBUSY;
 	return vmspace_set_limit(m->vms, bytes);
 }
 

@@ -264,6 +264,55 @@ def case_linux_stall(arg):
         h.kill()
 
 
+def guest_flags(pid, size):
+    """Flags of the host's mappings (proc(5), smaps) that hold guest memory of that size, and how
+    much of them is resident."""
+    flags, rss, inside = set(), 0, False
+    with open("/proc/%d/smaps" % pid) as f:
+        for line in f:
+            m = re.match("([0-9a-f]+)-([0-9a-f]+) (....) ", line)
+            if m:
+                inside = m[3] == "rw-p" and int(m[2], 16) - int(m[1], 16) >= size
+            elif inside and line.startswith("VmFlags:"):
+                flags.update(line.split()[1:])
+            elif inside and line.startswith("Rss:"):
+                rss += int(line.split()[1]) << 10
+    check(flags, "no mapping of guest memory is found")
+    return flags, rss
+
+
+def case_linux_wired(arg):
+    """-S: all is resident, stays so, and takes no limit; -C: guest memory is in core dumps."""
+    size = 192 << 20
+    for options, wired in ((("-S", "-o", "memory.swap=64M", "-o", "memory.swapdir=" + ROOT +
+                             "/build"), True), (("-C",), False)):
+        h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-m", "192M", *options,
+                 "--append", 'console=ttyS0 quiet HYVE_RUN="echo START; sleep 3; pattern 20 1 1"')
+
+        def ctl(*args):
+            return subprocess.run([arg.vmmctl, *args], stdout=subprocess.PIPE, text=True,
+                                  stderr=subprocess.STDOUT, env=dict(os.environ, VMM_DIR=h.dir))
+        try:
+            h.wait_for("^START")
+            flags, rss = guest_flags(h.proc.pid, size)
+            check(("dd" in flags) == wired, "core dumps: flags are %s" % sorted(flags))
+            p = json.loads(ctl("mem", "guest", "--json").stdout)["pages"]
+            if wired:
+                check(p["resident"] == p["wired"] == size // 4096, "not all is wired: %s" % p)
+                check(rss >= size, "%d bytes are resident" % rss)
+                r = ctl("limit", "guest", "100M")
+                check(r.returncode == 1 and "no limit while memory is wired" in r.stdout, r.stdout)
+                check(json.loads(ctl("mem", "guest", "--json").stdout)["limit"] == 0, "a limit")
+            else:
+                check(p["wired"] == 0 and rss < size, "wired: %s" % p)
+            check("\npattern: OK" in h.end(POWEROFF), "pattern failed")
+        finally:
+            h.kill()
+    # together they make no sense, and hyve says so at once
+    text = hyve(arg, "--kernel", vmlinuz(arg), "-S", "-o", "memory.limit=100M", status=ERROR)
+    check(text.count("\n") == 1 and "wired (-S)" in text, text)
+
+
 def case_linux_look(arg):
     """Looking into memory that is in use and paged out: counts agree with the tables at every
     moment, what is seen makes sense, and the guest does not notice."""
