@@ -170,6 +170,7 @@ struct soft_cpu {
 	uint32_t shadow_key;   /* mode key and generations that the top ... */
 	uint32_t shadow_gen[2]; /* ... is good for */
 	uint64_t scratch[8]; /* stubs */
+	uint64_t recipe_val; /* operand that flags are made from: xlate_mem.c */
 	uint64_t group_addend[8]; /* of the groups in this block: xlate_slot.c */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
 	/* Jump cache: the generations as they stand in tags, of CPL < 3 and of

@@ -133,7 +133,7 @@ xl_native(struct xl *x)
 	struct xl_addr addr;
 	unsigned regs, avail, n = 0, high;
 	bool mem = in->memop >= 0 && in->mem_access != 0;
-	bool writes, fault = false;
+	bool writes, fault = false, keep;
 	uint8_t code[16];
 	int len;
 
@@ -201,6 +201,10 @@ xl_native(struct xl *x)
 
 		emit_gs_ld(o, rc.map[r], EMIT_GPR(r));
 	}
+	keep = xl_keep_operand(x);
+	if (keep)
+		emit_gs_st(o, rc.map[soft_gpr_number(in->op[0].reg.value)],
+		    EMIT_CPU(recipe_val));
 	if (fault)
 		xl_fault(x, false);
 	emit_n(o, code, (unsigned)len);
@@ -212,7 +216,8 @@ xl_native(struct xl *x)
 	if (writes) {
 		x->live = true;
 		x->saved = false;
-		x->recipe = xl_has_recipe(in) ? x->in : NULL;
+		x->recipe = keep || xl_has_recipe(in) ? x->in : NULL;
+		x->recipe_val = keep;
 	}
 	return true;
 }
@@ -286,7 +291,7 @@ xl_finish(struct xl *x)
 		case XL_C_SITE:
 			if (c->recipe != NULL &&
 			    c->site.kind != CODE_S_FPU) {
-				xl_recipe(o, c->recipe);
+				xl_recipe(o, c->recipe, c->recipe_val);
 				xl_emit_save(o);
 			}
 			xl_site(o, &c->site);

@@ -42,6 +42,7 @@ struct xl_cold {
 	uint8_t what;  /* enum xl_cold_kind */
 	struct code_site site;
 	const struct soft_insn *recipe; /* flags come from it, or NULL */
+	bool recipe_val;
 	int64_t delta; /* FAR: target - page */
 	uint32_t key;  /* FAR, LOOKUP: the mode there */
 	bool saved;    /* FAR: flags are saved already */
@@ -71,6 +72,7 @@ struct xl {
 	struct soft_block *b;
 	struct soft_insn *in; /* the current one */
 	struct soft_insn *recipe; /* its flags, see xl_recipe() */
+	bool recipe_val;	  /* from the kept operand */
 	uint32_t key; /* mode of the current one: STAC, CLAC change it */
 	unsigned page_off; /* of the current instruction */
 	bool is64;
@@ -90,6 +92,7 @@ struct xl {
 	bool loop_keep;	      /* groups stay good all the way round */
 	bool loop_in;	      /* in the second translation of it */
 	bool loop_fpu;	      /* state there at its beginning */
+	bool loop_val;
 	struct soft_insn *loop_recipe;
 	uint32_t loop_from;   /* rel32 that goes to it */
 	uint32_t loop_pos;
@@ -108,7 +111,8 @@ void xl_need_fpu(struct xl *x);
 
 void xl_emit_save(struct code_out *o);
 bool xl_has_recipe(const struct soft_insn *in);
-void xl_recipe(struct code_out *o, const struct soft_insn *in);
+void xl_recipe(struct code_out *o, const struct soft_insn *in, bool val);
+bool xl_keep_operand(const struct xl *x);
 void xl_restore(struct xl *x);
 void xl_save(struct xl *x);
 void xl_clobber(struct xl *x);

@@ -73,7 +73,8 @@ xl_loop_edge(struct xl *x, unsigned cc, int64_t target)
 	if (x->loop_n < 0 || x->in != &x->ins[x->loop_n] ||
 	    !xl_loop_to(x->in, x->page_off, target))
 		return false;
-	if (x->loop_in && x->recipe != x->loop_recipe)
+	if (x->loop_in && (x->recipe != x->loop_recipe ||
+	    x->recipe_val != x->loop_val))
 		return false;
 	xl_restore(x);
 	xl_poll(x);
@@ -90,6 +91,7 @@ xl_loop_edge(struct xl *x, unsigned cc, int64_t target)
 	}
 	x->loop_from = o->pos - 4;
 	x->loop_recipe = x->recipe;
+	x->loop_val = x->recipe_val;
 	x->loop_fpu = x->fpu;
 	for (unsigned i = 0; i < XL_GROUPS; i++)
 		x->loop_group[i] = x->group[i];
@@ -112,6 +114,7 @@ xl_loop_body(struct xl *x)
 	x->live = true;
 	x->saved = false;
 	x->recipe = x->loop_recipe;
+	x->recipe_val = x->loop_val;
 	x->fpu = x->loop_fpu;
 	x->done = x->last = false;
 	x->s1_group = -1;

@@ -24,7 +24,8 @@ bool
 xl_has_recipe(const struct soft_insn *in)
 {
 	if (in->cls != SOFT_C_NATIVE || in->memop >= 0 || in->fl_cond_write ||
-	    in->opsize < 4 || ((in->gpr_read | in->gpr_write) & 0xf000) != 0 ||
+	    in->opsize < 4 || __builtin_popcount((in->gpr_read |
+	    in->gpr_write) & 0xf000) > 1 ||
 	    (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH)
 		return false;
 	if (in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER)
@@ -53,16 +54,76 @@ xl_host(unsigned r)
 	return r == 4 ? EMIT_SP : r;
 }
 
+/*
+ * Shifts, multiplications and negations destroy their operand.  Where flags of
+ * such a one would have to be saved before anything replaces them, the operand
+ * is kept instead.
+ */
+bool
+xl_keep_operand(const struct xl *x)
+{
+	const struct soft_insn *in = x->in, *end = x->ins + x->ndec;
+
+	if (in->cls != SOFT_C_NATIVE || in->memop >= 0 || in->fl_cond_write ||
+	    in->opsize < 4 || ((in->gpr_read | in->gpr_write) & 0xf000) != 0 ||
+	    (in->fl_write & SOFT_FL_ARITH) != SOFT_FL_ARITH ||
+	    in->fl_read != 0 || in->op[0].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    in->zi.operand_count_visible < 1 || in->gpr_fixed != 0)
+		return false;
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_NEG:
+		break;
+	case ZYDIS_MNEMONIC_IMUL:
+		if (in->zi.operand_count_visible < 2)
+			return false;
+		break;
+	default:
+		return false;
+	}
+	for (in++; in < end; in++) {
+		if (xl_kills_flags(in))
+			return false;
+		if (in->cls != SOFT_C_NATIVE)
+			return in->cls == SOFT_C_STACK ||
+			    in->cls == SOFT_C_CALL || in->cls == SOFT_C_RET;
+		if (in->memop >= 0 && in->mem_access != 0)
+			return true;
+		if (in->fl_read != 0 || in->fl_write != 0 ||
+		    in->fl_undef != 0 || in->fl_cond_write)
+			return false;
+	}
+	return false;
+}
+
+/* Makes the flags again. Uses S2. */
 void
-xl_recipe(struct code_out *o, const struct soft_insn *in)
+xl_recipe(struct code_out *o, const struct soft_insn *in, bool val)
 {
 	struct soft_recode rc = { .mem_base = -1, .mem_index = -1,
 		.mem_scale = 1 };
-	unsigned r = xl_host((unsigned)soft_gpr_number(in->op[0].reg.value));
+	unsigned r = (unsigned)soft_gpr_number(in->op[0].reg.value), r2;
+	unsigned high = (in->gpr_read | in->gpr_write) & 0xf000u;
 	bool w = in->opsize == 8;
 	uint8_t code[16];
 	int len;
 
+	for (unsigned i = 0; i < 16; i++)
+		rc.map[i] = (uint8_t)i;
+	rc.map[4] = EMIT_SP;
+	if (val) {
+		emit_gs_ld(o, EMIT_S2, EMIT_CPU(recipe_val));
+		rc.map[r] = EMIT_S2;
+		goto out;
+	}
+	if (high != 0) {
+		high = (unsigned)__builtin_ctz(high);
+		emit_gs_ld(o, EMIT_S2, EMIT_GPR(high));
+		rc.map[high] = EMIT_S2;
+	}
+	r = rc.map[r];
 	switch (in->zi.mnemonic) {
 	case ZYDIS_MNEMONIC_AND:
 	case ZYDIS_MNEMONIC_OR:
@@ -78,17 +139,15 @@ xl_recipe(struct code_out *o, const struct soft_insn *in)
 			    0xe8 : 0xc0) | (r & 7));
 			emit_4(o, (uint32_t)in->op[1].imm.value.u);
 		} else {
+			r2 = (unsigned)soft_gpr_number(in->op[1].reg.value);
 			emit_rr(o, w, in->zi.mnemonic == ZYDIS_MNEMONIC_ADD ?
-			    0x29 : 0x01, xl_host((unsigned)soft_gpr_number(
-			    in->op[1].reg.value)), r);
+			    0x29 : 0x01, rc.map[r2], r);
 		}
 		break;
 	default:
 		break;
 	}
-	for (unsigned i = 0; i < 16; i++)
-		rc.map[i] = (uint8_t)i;
-	rc.map[4] = EMIT_SP;
+out:
 	len = soft_recode(in, &rc, code);
 	KASSERT(len > 0, "recipe");
 	emit_n(o, code, (unsigned)len);
@@ -104,7 +163,7 @@ xl_restore(struct xl *x)
 		return;
 	x->live = true;
 	if (x->recipe != NULL) {
-		xl_recipe(o, x->recipe);
+		xl_recipe(o, x->recipe, x->recipe_val);
 		return;
 	}
 	emit_mov(o, true, EMIT_S2, 0);
@@ -168,6 +227,8 @@ xl_flags_dead(const struct xl *x)
 void
 xl_written(struct xl *x, unsigned regs)
 {
+	if (x->recipe != NULL && x->recipe_val)
+		regs &= ~(1u << soft_gpr_number(x->recipe->op[0].reg.value));
 	if (x->recipe == NULL ||
 	    ((x->recipe->gpr_read | x->recipe->gpr_write) & regs) == 0)
 		return;
@@ -191,6 +252,7 @@ xl_cold(struct xl *x, enum xl_cold_kind what, enum code_site_kind kind)
 	c->site.off = (uint16_t)x->page_off;
 	if (!x->live && !x->saved)
 		c->recipe = x->recipe;
+	c->recipe_val = x->recipe_val;
 	return c;
 }
 

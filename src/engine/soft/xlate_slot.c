@@ -389,7 +389,7 @@ xl_cross(struct code_out *o, const struct xl_cold *c)
 	within = o->pos;
 	emit_4(o, 0);
 	if (c->recipe != NULL) {
-		xl_recipe(o, c->recipe);
+		xl_recipe(o, c->recipe, c->recipe_val);
 		xl_emit_save(o);
 	}
 	emit_within8(o, 1, 4);
@@ -428,7 +428,7 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 		xl_cross(o, c);
 	emit_mov(o, true, EMIT_S0, EMIT_S2);
 	if (c->recipe != NULL) {
-		xl_recipe(o, c->recipe);
+		xl_recipe(o, c->recipe, c->recipe_val);
 		xl_emit_save(o);
 	}
 	xl_site(o, &c->site);
