@@ -122,6 +122,72 @@ xl_may_fault(const struct soft_insn *in)
 	}
 }
 
+/* Opcode of the ALU instruction "op r, r/m", or 0. */
+static unsigned
+xl_alu_op(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_ADD: return 0x03;
+	case ZYDIS_MNEMONIC_OR: return 0x0b;
+	case ZYDIS_MNEMONIC_AND: return 0x23;
+	case ZYDIS_MNEMONIC_SUB: return 0x2b;
+	case ZYDIS_MNEMONIC_XOR: return 0x33;
+	case ZYDIS_MNEMONIC_CMP: return 0x3b;
+	case ZYDIS_MNEMONIC_MOV: return 0x8b;
+	default: return 0;
+	}
+}
+
+/*
+ * A general register that lives in memory is operated on there, where one
+ * instruction can.  => false: not that kind
+ */
+static bool
+xl_high(struct xl *x)
+{
+	const struct soft_insn *in = x->in;
+	const ZydisDecodedOperand *a = &in->op[0], *b = &in->op[1];
+	unsigned op = xl_alu_op(in->zi.mnemonic);
+	bool mov = op == 0x8b, cmp = op == 0x3b, w = in->opsize == 8;
+	int r, s = -1;
+
+	if (op == 0 || in->opsize < 4 || in->memop >= 0 || in->lock ||
+	    in->zi.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
+	    a->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+	    a->size != in->opsize * 8u)
+		return false;
+	r = soft_gpr_number(a->reg.value);
+	if (b->type == ZYDIS_OPERAND_TYPE_REGISTER && b->size == a->size)
+		s = soft_gpr_number(b->reg.value);
+	else if (b->type != ZYDIS_OPERAND_TYPE_IMMEDIATE || mov)
+		return false;
+	if (r < 0 || (s < 0 && b->type == ZYDIS_OPERAND_TYPE_REGISTER) ||
+	    (r >= 12) == (s >= 12))
+		return false;
+	/* The upper half would have to be cleared. */
+	if (r >= 12 && !w && !cmp)
+		return false;
+	if (mov)
+		xl_written(x, in->gpr_write);
+	if (r >= 12 && s < 0) {
+		emit_gs(x->o, w, 0x81, (op >> 3) & 7, EMIT_GPR((unsigned)r));
+		emit_4(x->o, (uint32_t)b->imm.value.u);
+	} else if (r >= 12) {
+		emit_gs(x->o, w, op & ~2u, xl_host((unsigned)s),
+		    EMIT_GPR((unsigned)r));
+	} else {
+		emit_gs(x->o, w, op, xl_host((unsigned)r),
+		    EMIT_GPR((unsigned)s));
+	}
+	if (!mov) {
+		x->live = true;
+		x->saved = false;
+		x->recipe = xl_has_recipe(in) ? x->in : NULL;
+		x->recipe_val = false;
+	}
+	return true;
+}
+
 static bool
 xl_native(struct xl *x)
 {
@@ -141,6 +207,8 @@ xl_native(struct xl *x)
 		return xl_lea(x);
 	if (in->memop >= 0 && in->mem_access == 0)
 		return true; /* NOP, prefetch */
+	if (xl_high(x))
+		return true;
 	if (in->zi.mnemonic == ZYDIS_MNEMONIC_PAUSE && x->o->smp)
 		return xl_pause(x);
 	if (in->zi.mnemonic == ZYDIS_MNEMONIC_XCHG && mem && x->o->no_lock &&
