@@ -68,6 +68,7 @@ struct cpuid_table {
  * and page-table isolation out.  docs/CAVEATS-cpu.md says what that means.
  */
 #define CPUID_7_EDX_SPEC (BIT(26) | BIT(29)) /* SPEC_CTRL, ARCH_CAPABILITIES */
+#define CPUID_72_EDX_SPEC BIT(4) /* BHI_DIS_S in SPEC_CTRL */
 #define CPUID_88_EBX_SPEC (BIT(26) | BIT(29)) /* not affected: SSB, BTC */
 #define CPUID_88_EBX_MASK BIT(2)             /* XRSTOR error pointers */
 #define CPUID_821_EAX_SPEC (BIT(8) | BIT(29)) /* automatic IBRS; not SRSO */
@@ -128,7 +129,7 @@ cpuid_basic(struct soft_vm *vm, struct cpuid_table *t)
 	l[1].r[1] &= 0xff00; /* CLFLUSH size */
 	l[1].r[2] = (l[1].r[2] & CPUID_1_ECX_MASK) | CPUID_1_ECX_OURS;
 	l[1].r[3] &= CPUID_1_EDX_MASK;
-	l[7].r[0] = 1;
+	l[7].r[0] = vm->intel ? 2 : 1;
 	l[7].r[1] &= CPUID_7_EBX_MASK;
 	l[7].r[2] &= CPUID_7_ECX_MASK;
 	l[7].r[3] = (l[7].r[3] & CPUID_7_EDX_MASK) |
@@ -307,6 +308,8 @@ cpuid_leaf_basic(const struct soft_cpu *cpu, const struct cpuid_table *t,
 			memset(l, 0, sizeof(*l));
 		if (sub == 1)
 			*l = t->seven1;
+		if (sub == 2 && cpu->vm->intel)
+			l->r[3] = CPUID_72_EDX_SPEC;
 		break;
 	case 0xb:
 		cpuid_topology(cpu, sub, l);

@@ -51,7 +51,8 @@ enum {
 #define MSR_ARCH_CAPS (0x1ul << 0 | 1ul << 1 | 1ul << 3 | 1ul << 4 | \
     1ul << 5 | 1ul << 6 | 1ul << 8 | 1ul << 13 | 1ul << 14 | 1ul << 15 | \
     1ul << 20 | 1ul << 24 | 1ul << 26 | 1ul << 27 | 1ul << 62)
-#define MSR_SPEC_CTRL_BITS 7ul /* IBRS, STIBP, SSBD: kept, without effect */
+/* IBRS, STIBP, SSBD, BHI_DIS_S: kept, without effect */
+#define MSR_SPEC_CTRL_BITS 0x407ul
 
 uint64_t
 soft_tsc(const struct soft_cpu *cpu)
