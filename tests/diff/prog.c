@@ -406,9 +406,46 @@ prog_tight(struct prog *p)
 		PROG(p, 0xe3, 5);
 		prog_jump(p, 0xe9, l);
 	} else {
-		PROG(p, REXW(0, r), 0xff, RM(3, 1, r));
+		/* dec; or sub, whose flags can be made anew */
+		if (gen_n(&p->g, 2))
+			PROG(p, REXW(0, r), 0xff, RM(3, 1, r));
+		else
+			PROG(p, REXW(0, r), 0x83, RM(3, 5, r), 1);
 		prog_jcc(p, 5, l);
 	}
+	p->keep = keep;
+}
+
+/*
+ * A function that calls itself up to 40 times, and comes back from each; or,
+ * half way, drops a frame or two first.
+ */
+static void
+prog_recurse(struct prog *p)
+{
+	unsigned f = prog_label(p), out = prog_label(p), end = prog_label(p);
+	unsigned r = prog_free_reg(p), n = 2 + gen_n(&p->g, 39);
+	uint16_t keep = p->keep;
+
+	p->keep |= (uint16_t)(1u << r);
+	prog_mov_imm(p, r, n);
+	prog_jump(p, 0xe8, f);
+	prog_plain(p);
+	prog_jump(p, 0xe9, end);
+	prog_here(p, f);
+	PROG(p, REXW(0, r), 0x83, RM(3, 5, r), 1); /* sub r, 1 */
+	prog_jcc(p, 4, out);
+	prog_plain(p);
+	prog_jump(p, 0xe8, f);
+	if (gen_n(&p->g, 2))
+		prog_plain(p);
+	PROG(p, 0xc3);
+	prog_here(p, out);
+	if (n > 3 && gen_n(&p->g, 2)) /* lea rsp, [rsp + 8 or 16] */
+		PROG(p, 0x48, 0x8d, 0x64, 0x24,
+		    (uint8_t)(8 * (1 + gen_n(&p->g, 2))));
+	PROG(p, 0xc3);
+	prog_here(p, end);
 	p->keep = keep;
 }
 
@@ -538,7 +575,7 @@ static void
 prog_items(struct prog *p, unsigned n)
 {
 	while (n-- > 0 && p->c->code_len + PROG_ROOM < p->limit) {
-		switch (gen_n(&p->g, 36)) {
+		switch (gen_n(&p->g, 37)) {
 		case 0:
 		case 1:
 			prog_loop(p);
@@ -557,6 +594,9 @@ prog_items(struct prog *p, unsigned n)
 			break;
 		case 6:
 			prog_odd(p);
+			break;
+		case 36:
+			prog_recurse(p);
 			break;
 		case 7:
 			prog_pushes(p);

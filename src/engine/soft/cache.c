@@ -565,6 +565,8 @@ soft_jc_flush(struct soft_cpu *cpu, bool all)
 				cpu->jc[i].tag = 0;
 			for (unsigned i = 0; i < SOFT_JV_SIZE; i++)
 				cpu->jv[i].tag = 0;
+			for (unsigned i = 0; i < SOFT_LINKS; i++)
+				cpu->link[i].tag = 0;
 			__atomic_add_fetch(&cpu->jc_gen[u], 1,
 			    __ATOMIC_RELAXED);
 		}

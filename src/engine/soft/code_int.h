@@ -114,6 +114,7 @@ struct code_out {
 	unsigned nfault;
 	uint32_t slot_stub[2 * SOFT_MMU_COUNT]; /* position of the refill code */
 	uint32_t ret_miss; /* position of what a return to elsewhere goes to */
+	uint32_t link_next; /* first link that no jump has */
 	uint32_t slot_next; /* first slot that no place has */
 	/* Places that shall look into the TLB always: see code_full(). */
 	uint64_t full[CODE_FULL_BITS / 64];
@@ -249,7 +250,7 @@ code_jv_index(uint64_t va)
 static inline unsigned
 code_jc_index(uint64_t va)
 {
-	return (uint32_t)(va * CODE_JC_MUL) >> 20 & (SOFT_JC_SIZE - 1);
+	return (uint32_t)(va * CODE_JC_MUL) >> (32 - SOFT_JC_BITS);
 }
 
 /* What leaves the jump cache goes to where C finds it quickly. */

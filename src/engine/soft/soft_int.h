@@ -133,11 +133,21 @@ struct soft_block;
 #define SOFT_REPLAY_MAX 128u /* XSAVE in pieces of 8 bytes */
 
 #define SOFT_JV_SIZE 8192u
-#define SOFT_JC_SIZE 4096u /* jump-cache entries */
+#define SOFT_JC_BITS 14u
+#define SOFT_JC_SIZE (1u << SOFT_JC_BITS) /* jump-cache entries */
 struct soft_jc_entry {
 	uint64_t va;  /* gva of the block, canonical */
 	uint32_t tag; /* code_tag() when it was made */
 	uint32_t off; /* of its entry, flags in state S, in code memory */
+};
+
+/* Where a direct jump out of its page went last: xl_far(). */
+#define SOFT_LINKS 32768u
+struct soft_link {
+	uint64_t page;  /* page_va before the jump */
+	uint64_t entry; /* host address */
+	uint32_t tag;   /* as in a jump-cache entry */
+	uint32_t pad;
 };
 
 /*
@@ -334,6 +344,7 @@ struct soft_cpu {
 	void *xlate;	/* private to the translator */
 	void *decode;	/* private to run.c/exec.c: decode cache */
 	uint32_t idle_gen; /* of the cache, when it last gave memory back */
+	struct soft_link link[SOFT_LINKS];
 	struct soft_slot slot[SOFT_SLOTS]; /* touched where code is run */
 };
 

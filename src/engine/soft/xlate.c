@@ -369,14 +369,13 @@ xl_finish(struct xl *x)
 			break;
 		case XL_C_LOOKUP:
 			x->key = c->key;
-			xl_lookup(x, o, &c->site);
+			xl_lookup(x, o, &c->site, -1);
 			break;
 		default:
 			if (!c->saved)
 				xl_emit_save(o);
-			xl_rip(x, o, EMIT_S0, c->delta);
 			x->key = c->key;
-			xl_lookup(x, o, &c->site);
+			xl_far(x, c);
 			break;
 		}
 	}

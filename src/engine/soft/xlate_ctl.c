@@ -159,17 +159,25 @@ xl_jump(struct xl *x, unsigned cc, struct xl_cold *c)
 	emit_4(o, 0);
 }
 
-/* To the address in S0, flags saved. Clobbers them. */
+static unsigned
+xl_user(const struct xl *x)
+{
+	return (x->key & SOFT_KEY_CPL) == SOFT_KEY_CPL;
+}
+
+#define XL_LINK(f) (EMIT_CPU(link) + (int32_t)offsetof(struct soft_link, f))
+
+/* To the address in S0, flags saved, which it clobbers; remembers it in the
+ * link at this offset, if not -1. */
 void
-xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
+xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s, int32_t link)
 {
 	uint32_t a, b;
 
-	unsigned user = (x->key & SOFT_KEY_CPL) == SOFT_KEY_CPL;
-
 	emit_n(o, "\x4d\x69\xf5", 3); /* imul r14, r13, mul */
 	emit_4(o, CODE_JC_MUL);
-	emit_n(o, "\x41\xc1\xee\x10", 4); /* shr r14d, 16 */
+	emit_n(o, "\x41\xc1\xee", 3); /* shr r14d, */
+	emit_1(o, 32 - SOFT_JC_BITS - 4);
 	emit_n(o, "\x41\x81\xe6", 3);	  /* and r14d, mask of entries */
 	emit_4(o, (SOFT_JC_SIZE - 1) << 4);
 	emit_gsb(o, true, 0x3b, EMIT_S0, EMIT_S1, EMIT_CPU(jc) +
@@ -177,7 +185,8 @@ xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
 	emit_n(o, "\x0f\x85", 2);
 	a = o->pos;
 	emit_4(o, 0);
-	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) + 4 * (int32_t)user);
+	emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) +
+	    4 * (int32_t)xl_user(x));
 	emit_n(o, "\x41\x81\xcf", 3); /* or r15d, key */
 	emit_4(o, x->key);
 	emit_gsb(o, false, 0x3b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
@@ -185,15 +194,63 @@ xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s)
 	emit_n(o, "\x0f\x85", 2);
 	b = o->pos;
 	emit_4(o, 0);
+	if (link >= 0)
+		emit_gs(o, false, 0x89, EMIT_S2, XL_LINK(tag) + link);
 	emit_gsb(o, false, 0x8b, EMIT_S2, EMIT_S1, EMIT_CPU(jc) +
 	    (int32_t)offsetof(struct soft_jc_entry, off));
+	if (link >= 0) {
+		emit_gs_ld(o, EMIT_S1, EMIT_CPU(page_va));
+		emit_gs_st(o, EMIT_S1, XL_LINK(page) + link);
+	}
 	emit_n(o, "\x49\x81\xe5\x00\xf0\xff\xff", 7); /* and r13, -4096 */
 	emit_gs_st(o, EMIT_S0, EMIT_CPU(page_va));
 	emit_gs(o, true, 0x03, EMIT_S2, EMIT_CPU(code_base));
+	if (link >= 0)
+		emit_gs_st(o, EMIT_S2, XL_LINK(entry) + link);
 	emit_n(o, "\x41\xff\xe7", 3); /* jmp r15 */
 	xl_fill(o, a, o->pos);
 	xl_fill(o, b, o->pos);
 	xl_site(o, s);
+}
+
+/*
+ * The cold code of a direct jump that may leave the page, flags saved.  Each
+ * has a link of its own, with the conditions of a jump-cache entry: it is for
+ * the page it was made in (the code may be mapped at several) and a
+ * generation, and a kick makes it useless.
+ */
+void
+xl_far(struct xl *x, const struct xl_cold *c)
+{
+	struct code_out *o = x->o;
+	int32_t link = -1, page = (int32_t)(c->delta & ~(int64_t)VMM_PAGE_MASK);
+	uint32_t a, b;
+
+	if (o->link_next < SOFT_LINKS) {
+		link = (int32_t)(o->link_next++ * sizeof(struct soft_link));
+		emit_gs_ld(o, EMIT_S0, EMIT_CPU(page_va));
+		emit_gs(o, true, 0x3b, EMIT_S0, XL_LINK(page) + link);
+		emit_n(o, "\x0f\x85", 2);
+		a = o->pos;
+		emit_4(o, 0);
+		emit_gs(o, false, 0x8b, EMIT_S2, EMIT_CPU(jc_tag) +
+		    4 * (int32_t)xl_user(x));
+		emit_n(o, "\x41\x81\xcf", 3); /* or r15d, key */
+		emit_4(o, x->key);
+		emit_gs(o, false, 0x3b, EMIT_S2, XL_LINK(tag) + link);
+		emit_n(o, "\x0f\x85", 2);
+		b = o->pos;
+		emit_4(o, 0);
+		if (page != 0) {
+			emit_lea(o, x->is64, EMIT_S0, EMIT_S0, page);
+			emit_gs_st(o, EMIT_S0, EMIT_CPU(page_va));
+		}
+		emit_gs(o, false, 0xff, 4, XL_LINK(entry) + link); /* jmp */
+		xl_fill(o, a, o->pos);
+		xl_fill(o, b, o->pos);
+	}
+	xl_rip(x, o, EMIT_S0, c->delta);
+	xl_lookup(x, o, &c->site, link);
 }
 
 void
@@ -300,7 +357,7 @@ xl_indirect(struct xl *x, int32_t sp)
 		.off = (uint16_t)x->page_off, .sp = sp };
 
 	xl_save(x);
-	xl_lookup(x, x->o, &s);
+	xl_lookup(x, x->o, &s, -1);
 	x->done = true;
 }
 

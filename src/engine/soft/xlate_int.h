@@ -156,7 +156,8 @@ bool xl_loop_same(const struct xl *x, int base, int index);
 /* --- xlate_ctl.c */
 
 bool xl_stack(struct xl *x);
-void xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s);
+void xl_lookup(struct xl *x, struct code_out *o, const struct code_site *s, int32_t link);
+void xl_far(struct xl *x, const struct xl_cold *c);
 void xl_poll(struct xl *x);
 void xl_rip(struct xl *x, struct code_out *o, unsigned reg, int64_t delta);
 void xl_goto(struct xl *x, unsigned cc, int64_t target, bool far);

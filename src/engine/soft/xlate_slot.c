@@ -133,6 +133,7 @@ xlate_stubs(struct code_out *o)
 		xl_stub(o, k);
 	}
 	o->slot_next = 2 * SOFT_MMU_COUNT;
+	o->link_next = 0;
 	memset(o->full, 0, sizeof(o->full));
 }
 
