@@ -22,6 +22,16 @@ SNIPPET(s_invpcid, "invpcid (%rdi), %rsi");
 SNIPPET(s_push, "mov %rdi, %rsp\npush %rsi");
 SNIPPET(s_movs, "mov $16, %ecx\nrep movsb");
 
+/* Two operands off a base that moves: checked at once, in a loop. */
+SNIPPET(s_sum, "xor %eax, %eax\n1: add (%rdi), %rax\nadd 40(%rdi), %rax\n"
+    "add $24, %rdi\nsub $1, %rsi\njne 1b");
+SNIPPET(s_bump, "1: addq $1, (%rdi)\naddq $3, 40(%rdi)\nlea 24(%rdi), %rdi\n"
+    "sub $1, %rsi\njne 1b");
+/* The same with a register that lives in memory, and a fixed operand. */
+SNIPPET(s_high, "mov %rdi, %r12\nmov %rdi, %rbx\nxor %eax, %eax\n"
+    "1: add (%rbx), %rax\nxor 8(%r12), %rax\nadd $64, %r12\n"
+    "sub $1, %rsi\njne 1b");
+
 static uint64_t *p_data; /* the page behind VA_TEST */
 
 static void
@@ -381,6 +391,100 @@ p_crossing(void)
 	guest_map(end, 0, 0, 1);
 }
 
+/* Three pages at VA_TEST, in the order that perm says. */
+static uint8_t *p_part[3];
+
+static void
+p_map3(const unsigned *perm, uint64_t flags)
+{
+	for (unsigned i = 0; i < 3; i++)
+		guest_map(VA_TEST + i * 4096, (uint64_t)p_part[perm[i]], flags,
+		    1);
+}
+
+static uint64_t
+p_word(const unsigned *perm, uint64_t off)
+{
+	uint64_t v = 0;
+
+	for (unsigned i = 8; i-- > 0;)
+		v = v << 8 | p_part[perm[(off + i) / 4096]][(off + i) % 4096];
+	return v;
+}
+
+static void
+p_loops(const unsigned *perm, uint64_t off, unsigned n)
+{
+	uint64_t sum = 0, mix = 0, fixed = p_word(perm, off);
+
+	for (unsigned i = 0; i < n; i++)
+		sum += p_word(perm, off + 24 * i) +
+		    p_word(perm, off + 24 * i + 40);
+	OK(USER(s_sum, VA_TEST + off, n));
+	CHECK_EQ(guest_trap.gpr[RAX], sum);
+	for (unsigned i = 0; i < n / 3; i++)
+		mix = (mix + fixed) ^ p_word(perm, off + 8 + 64 * i);
+	OK(USER(s_high, VA_TEST + off, n / 3));
+	CHECK_EQ(guest_trap.gpr[RAX], mix);
+}
+
+/*
+ * What translated code remembers of a translation must go with it: the same
+ * loops run over pages that lie otherwise, or have other rights.
+ */
+static void
+p_remembered(void)
+{
+	static const unsigned perm[4][3] = {
+		{ 2, 0, 1 }, { 1, 2, 0 }, { 0, 2, 1 }, { 0, 1, 2 },
+	};
+	for (unsigned i = 0; i < 3; i++) {
+		p_part[i] = guest_page();
+		for (unsigned k = 0; k < 4096; k++)
+			p_part[i][k] = (uint8_t)(k * 7 + i * 85 + (k >> 8));
+	}
+	for (unsigned k = 0; k < 8; k++) {
+		const unsigned *order = perm[k % 4];
+
+		/* guest_map() invalidates; CR3 does it for all. */
+		p_map3(order, PTE_P | PTE_W | PTE_U);
+		if (k >= 4)
+			wrcr3(rdcr3());
+		p_loops(order, 0, 300);
+		p_loops(order, 4000, 60);
+		p_loops(order, 4096 * 2 - 43, 80);
+		p_loops(order, 3, 400);
+		/* Writes: of both, the sums tell. */
+		OK(USER(s_bump, VA_TEST + 16, 320));
+		p_loops(order, 16, 320);
+	}
+	/* The middle page becomes read-only between two runs. */
+	p_map3(perm[0], PTE_P | PTE_W | PTE_U);
+	OK(USER(s_bump, VA_TEST, 400));
+	*guest_pte(VA_TEST + 4096, 1) &= ~(PTE_W | PTE_D);
+	invlpg(VA_TEST + 4096);
+	PF(USER(s_bump, VA_TEST, 400), ERR_P | ERR_U | ERR_W,
+	    VA_TEST + 4096);
+	/* At the second operand, 24 bytes a turn. */
+	CHECK_EQ(guest_trap.gpr[RDI], VA_TEST + 4096 - 40);
+	CHECK_EQ(guest_trap.gpr[RSI], 400 - (4096 - 40) / 24);
+	CHECK((*guest_pte(VA_TEST + 4096, 1) & PTE_D) == 0);
+	CHECK((*guest_pte(VA_TEST, 1) & PTE_D) != 0);
+	/* Accessed and dirty bits come back when they were cleared. */
+	*guest_pte(VA_TEST + 4096, 1) |= PTE_W;
+	for (unsigned i = 0; i < 3; i++) {
+		*guest_pte(VA_TEST + i * 4096, 1) &= ~(PTE_A | PTE_D);
+		invlpg(VA_TEST + i * 4096);
+	}
+	OK(USER(s_sum, VA_TEST, 170));
+	CHECK((*guest_pte(VA_TEST, 1) & (PTE_A | PTE_D)) == PTE_A);
+	OK(USER(s_bump, VA_TEST, 160));
+	CHECK((*guest_pte(VA_TEST, 1) & PTE_D) != 0);
+	CHECK((*guest_pte(VA_TEST + 4096, 1) & PTE_D) == 0);
+	for (unsigned i = 0; i < 3; i++)
+		guest_map(VA_TEST + i * 4096, 0, 0, 1);
+}
+
 static void
 p_canonical(void)
 {
@@ -405,5 +509,6 @@ guest_test(void)
 	p_large();
 	p_invalidate();
 	p_crossing();
+	p_remembered();
 	p_canonical();
 }
