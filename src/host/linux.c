@@ -384,8 +384,10 @@ host_swap_write(int swap, void *const *ptr, unsigned npages, uint64_t off)
 		r = pwritev(swap, iov, (int)n, (off_t)(off + done * HOST_PAGE));
 		if (r < 0 && errno == EINTR)
 			continue;
+		/* a quota or a limit of file sizes: as full as a disk can be */
 		if (r < (ssize_t)HOST_PAGE)
-			return r < 0 ? -errno : -ENOSPC;
+			return r < 0 && errno != EFBIG && errno != EDQUOT ? -errno :
+			    -ENOSPC;
 		done += (unsigned)((size_t)r / HOST_PAGE); /* a part again */
 	}
 	return 0;

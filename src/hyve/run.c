@@ -60,6 +60,7 @@ run_block_signals(void)
 	run_signal_set(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a swap file at its limit is full, no more */
 }
 
 static void

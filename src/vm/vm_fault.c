@@ -312,14 +312,18 @@ vm_fault_huge(struct vmspace *vms, struct vm_object *o, struct vm_page *p,
 	}
 }
 
+/* An event for each page, once, for it will be tried again by all who wait. */
 static void
 vm_fault_lost(struct vmspace *vms, gpa_t gpa) LOCK_REQUIRES(&vms->lock)
 {
-	/* once, for it will be tried again */
-	if (vms->cfg.event != NULL && vms->lost != gpa) {
-		vms->lost = gpa;
-		vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, -EIO);
-	}
+	gpa &= ~(gpa_t)VMM_PAGE_MASK;
+	if (vms->cfg.event == NULL)
+		return;
+	for (unsigned i = 0; i < VM_NLOST; i++)
+		if (vms->lost[i] == gpa)
+			return;
+	vms->lost[vms->lost_next++ % VM_NLOST] = gpa;
+	vms->cfg.event(vms->cfg.arg, VM_EVENT_LOST, gpa, -EIO);
 }
 
 int

@@ -17,6 +17,7 @@
 #define VM_HUGE_RUN 64u
 #define VM_HUGE_AT 384u
 #define VM_HUGE_OPEN 4u /* so many may be waiting for the others to follow */
+#define VM_NLOST 32u /* more than vCPUs and devices that wait at once */
 #define VM_CHUNK 512u /* pages of state that are allocated together */
 #define VM_NIL (~0u)  /* no page, no slot */
 #define VM_SLOT_POOL 0x80000000u /* in a slot: compressed, not on disk */
@@ -135,7 +136,8 @@ struct vmspace {
 	/* M: the host had no 2 MB page: how often not to ask again */
 	unsigned huge_wait, huge_back;
 	bool swap_failed;	/* M: the last write; said so already */
-	gpa_t lost;		/* M: page last said to be lost, or VM_MAXGPA */
+	gpa_t lost[VM_NLOST];	/* M: pages last said to be lost, or VM_MAXGPA */
+	unsigned lost_next;	/* M */
 	struct vm_stats st;	/* M */
 	struct host_thread *reserve_thread; /* M */
 	struct lock_cond reserve_cond;	    /* M */

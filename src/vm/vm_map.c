@@ -35,7 +35,8 @@ vmspace_create(const struct vmspace_config *cfg, struct vmspace **vmsp)
 	}
 	vm_count(spaces, 1);
 	vms->cfg = *cfg;
-	vms->lost = VM_MAXGPA;
+	for (unsigned i = 0; i < VM_NLOST; i++)
+		vms->lost[i] = VM_MAXGPA;
 	lock_init(&vms->lock, "vm_map", LOCK_RANK_VM_MAP);
 	vm_reserve_init(vms);
 	*vmsp = vms;

@@ -14,6 +14,7 @@ import lzma
 import os
 import pty
 import re
+import resource
 import select
 import shutil
 import struct
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
@@ -41,11 +43,11 @@ class Hyve:
     """One run of hyve, with a folder of its own for sockets."""
 
     def __init__(self, arg, *options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                 stderr=subprocess.STDOUT):
+                 stderr=subprocess.STDOUT, prefix=(), env=None):
         self.dir = tempfile.mkdtemp(prefix="hyve-boot-")
         # The folder's name is short enough for a socket's address.
-        env = dict(os.environ, VMM_DIR=self.dir)
-        cmd = [arg.hyve, "-e", "soft", "-l", "com1,stdio"] + list(options) + ["guest"]
+        env = dict(os.environ, VMM_DIR=self.dir, **(env or {}))
+        cmd = list(prefix) + [arg.hyve, "-e", "soft", "-l", "com1,stdio"] + list(options) + ["guest"]
         print("+ " + " ".join(cmd), flush=True)
         self.text = ""
         self.proc = subprocess.Popen(cmd, stdin=stdin, stdout=stdout, stderr=stderr, env=env)
@@ -311,6 +313,137 @@ def case_linux_wired(arg):
     # together they make no sense, and hyve says so at once
     text = hyve(arg, "--kernel", vmlinuz(arg), "-S", "-o", "memory.limit=100M", status=ERROR)
     check(text.count("\n") == 1 and "wired (-S)" in text, text)
+
+
+def ctl_quiet(arg, h, *args):
+    subprocess.run([arg.vmmctl, *args], check=True, stdout=subprocess.DEVNULL, timeout=60,
+                   env=dict(os.environ, VMM_DIR=h.dir))
+
+
+def case_linux_squeeze(arg):
+    """Four vCPUs write patterns while the limit moves up and down and their pages are looked
+    at.  With --long SECONDS: 1 GB, of which 600 MB are used, and 200 MB may be resident."""
+    seconds = arg.long or (4 if not arg.sanitized else 8)
+    size, used, limits = (("1G", 600, ("200M", "90M", "400M", "200M")) if arg.long else
+                          ("320M", 150, ("100M", "48M", "200M", "64M")))
+    h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-c", "4", "-m", size,
+             "-o", "memory.limit=" + limits[0], "-o", "memory.swapdir=" + ROOT + "/build",
+             "--append", 'console=ttyS0 HYVE_RUN="echo START; pattern %d %d 4 && '
+             'pattern %d %d 4 zipf; echo CODE $?; echo END"' % (used, seconds, used, seconds))
+    h.deadline += 4 * seconds
+    done, failed = threading.Event(), []
+
+    def squeeze():
+        n = 0
+        try:
+            while not done.wait(2 if arg.long else 0.2):
+                n += 1
+                # a long run is mostly at its limit
+                if not arg.long or n % 16 < 4:
+                    ctl_quiet(arg, h, "limit", "guest", limits[n % 4])
+                ctl_quiet(arg, h, "mem", "guest", "--dirty=a")
+                ctl_quiet(arg, h, "mem", "guest", "--working-set", "0.05")
+                ctl_quiet(arg, h, "mem", "guest", "--check")
+        except (subprocess.SubprocessError, OSError) as e:
+            if not done.is_set():
+                failed.append(e)
+        print("squeezed %d times" % n)
+        if n < 4 and not failed:
+            failed.append("squeezed %d times only" % n)
+    t = threading.Thread(target=squeeze)
+    try:
+        h.wait_for("^START")
+        t.start()
+        h.wait_for("^END")
+        done.set()
+        t.join()
+        text = h.end(POWEROFF)
+    finally:
+        done.set()
+        h.kill()
+    check(not failed, failed)
+    check(len(re.findall("^pattern: OK", text, re.M)) == 2, "pattern failed")
+    check(re.search("^CODE 0", text, re.M), "a program failed")
+    for bad in ("BUG:", "Oops", "Kernel panic"):
+        check(bad not in text, "the guest says \"%s\"" % bad)
+
+
+def swap_guest(arg, *options, seconds=3, **kw):
+    return Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-c", "2", "-m", "320M",
+                "-o", "memory.limit=80M", *options, "--append",
+                'console=ttyS0 HYVE_RUN="echo START; pattern 150 %d 2; echo CODE $?"' % seconds,
+                **kw)
+
+
+def swap_guest_ends(h):
+    text = h.end(POWEROFF)
+    check("\npattern: OK" in text and "CODE 0" in text, "pattern failed")
+
+
+def case_linux_fsize(arg):
+    """A limit on the size of files, as ulimit sets it, is a swap file that is full."""
+    h = swap_guest(arg, "-o", "memory.swapdir=" + ROOT + "/build")
+    try:
+        resource.prlimit(h.proc.pid, resource.RLIMIT_FSIZE, (24 << 20, resource.RLIM_INFINITY))
+        h.wait_for("waits for memory at gpa 0x[0-9a-f]*: No space left on device")
+        time.sleep(0.3)
+        resource.prlimit(h.proc.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        h.wait_for("goes on")
+        swap_guest_ends(h)
+    finally:
+        h.kill()
+
+
+def case_linux_diskfull(arg):
+    """The disk below the swap file is full: the guest waits, and goes on with a new limit."""
+    tmp = tempfile.mkdtemp(prefix="hyve-disk-")
+    pre = ["unshare", "-rm", "--kill-child", "sh", "-c",
+           'mount -t tmpfs -o size=24m none "$0" && exec "$@"', tmp]
+    h = None
+    try:
+        if subprocess.run(pre + ["true"], stderr=subprocess.DEVNULL).returncode != 0:
+            print("no file systems of one's own here")
+            sys.exit(77)
+        h = swap_guest(arg, "-o", "memory.swapdir=" + tmp, prefix=pre)
+        h.wait_for("waits for memory at gpa 0x[0-9a-f]*: No space left on device")
+        time.sleep(0.3)
+        limit(arg, h, "none")
+        h.wait_for("goes on")
+        swap_guest_ends(h)
+    finally:
+        if h:
+            h.kill()
+        os.rmdir(tmp)
+
+
+def case_linux_swapfail(arg):
+    """The disk below the swap file fails, at writes, at reads: said, waited for, nothing lost."""
+    if arg.sanitized:
+        print("not with a sanitizer's own library in front")
+        sys.exit(77)
+    tmp = tempfile.mkdtemp(prefix="hyve-disk-")
+    for name in ("read", "write"):
+        flag = os.path.join(tmp, name)
+        h = swap_guest(arg, "-o", "memory.swapdir=" + ROOT + "/build", seconds=5,
+                       env={"LD_PRELOAD": arg.badswap, "BADSWAP": tmp})
+        try:
+            h.wait_for("^START")
+            time.sleep(2)
+            open(flag, "w").close()
+            # the event names the page whose contents are on the disk that fails
+            h.wait_for("gpa 0x[0-9a-f]+.*Input/output error" if name == "read" else
+                       "Input/output error")
+            time.sleep(0.5)
+            os.unlink(flag)
+            h.wait_for("goes on")
+            swap_guest_ends(h)
+            said = re.findall("page at gpa (0x[0-9a-f]+) cannot be had", h.text)
+            check(len(said) == len(set(said)), "said again: %s" % said)
+        finally:
+            h.kill()
+            if os.path.exists(flag):
+                os.unlink(flag)
+    os.rmdir(tmp)
 
 
 def case_linux_look(arg):
@@ -603,6 +736,8 @@ def main():
     ap.add_argument("--payload")
     ap.add_argument("--vmmctl")
     ap.add_argument("--work")
+    ap.add_argument("--badswap")
+    ap.add_argument("--long", type=int, default=0, metavar="SECONDS")
     ap.add_argument("--sanitized", action="store_true")
     ap.add_argument("--timeout", type=int, default=100)
     ap.add_argument("case", choices=sorted(cases))

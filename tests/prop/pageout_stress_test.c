@@ -3,6 +3,10 @@
  * Four vCPUs write and verify patterns, each in its own words of shared pages,
  * with a cached translation as a TLB has it, while pages are taken away.
  *
+ * One thread meanwhile holds pages, whose memory must stay where it is, and one
+ * changes the map: another view of the same object, an object that comes and
+ * goes beside it, discards and protections, each with contents to be verified.
+ *
  * A mirror meanwhile copies what was written, round after round, as one does
  * that moves a guest while it runs: after a last round it must be equal.
  */
@@ -88,6 +92,112 @@ thief(void *arg)
 	return NULL;
 }
 
+#define HOLDS 16u
+#define HOLD_WORD (NCPU * 8)
+
+/* A device model: what is written through a hold is there when it is let go,
+ * and a page that is held is where it was. */
+static void *
+holder(void *arg)
+{
+	static uint64_t last[PAGES];
+	uint64_t rng = 99;
+
+	(void)arg;
+	memset(last, 0, sizeof(last));
+	while (!stop) {
+		struct vm_hold h[HOLDS];
+		unsigned page[HOLDS];
+
+		for (unsigned k = 0; k < HOLDS; k++) {
+			uint64_t *p;
+
+			rng = rng * 6364136223846793005ul + 1442695040888963407ul;
+			page[k] = (unsigned)(rng >> 33) % (PAGES / HOLDS) * HOLDS + k;
+			if (vm_hold(vms, page[k] * 4096ul, 4096, VMM_PROT_RW, &h[k]) != 0)
+				abort();
+			p = (uint64_t *)h[k].ptr + HOLD_WORD;
+			if (*p != last[page[k]]) {
+				fprintf(stderr, "hold: page %u: %lx, want %lx\n",
+				    page[k], *p, last[page[k]]);
+				exit(1);
+			}
+			last[page[k]] = *p = rng;
+		}
+		host_yield();
+		for (unsigned k = 0; k < HOLDS; k++) {
+			if (((uint64_t *)h[k].ptr)[HOLD_WORD] != last[page[k]]) {
+				fprintf(stderr, "hold: page %u moved\n", page[k]);
+				exit(1);
+			}
+			vm_release(vms, &h[k]);
+		}
+	}
+	return NULL;
+}
+
+#define SIDE (1ul << 32) /* gpa of what comes and goes */
+#define SIDE_PAGES 64u
+
+static uint64_t
+side_word(unsigned i, bool write, uint64_t v)
+{
+	struct vm_hold h;
+
+	if (vm_hold(vms, SIDE + i * 4096ul, 4096, write ? VMM_PROT_RW : VMM_PROT_READ,
+	    &h) != 0)
+		abort();
+	if (write)
+		*(uint64_t *)h.ptr = v;
+	else
+		v = *(uint64_t *)h.ptr;
+	vm_release(vms, &h);
+	return v;
+}
+
+static void
+side_check(unsigned i, uint64_t must)
+{
+	uint64_t v = side_word(i, false, 0);
+
+	if (v != must) {
+		fprintf(stderr, "side: page %u: %lx, want %lx\n", i, v, must);
+		exit(1);
+	}
+}
+
+/* Another view of the vCPUs' pages, then an object of its own; discarded. */
+static void *
+mapper(void *arg)
+{
+	struct vm_object *shared = arg, *own;
+
+	for (uint64_t n = 1; !stop; n++) {
+		if (vm_map_insert(vms, SIDE, SIDE_PAGES * 4096, shared, 0, VMM_PROT_READ,
+		    0) != 0)
+			abort();
+		for (unsigned i = 0; i < SIDE_PAGES; i += 7)
+			if (vm_fault(vms, SIDE + i * 4096ul, VMM_PROT_READ) != 0 ||
+			    vm_fault(vms, SIDE + i * 4096ul, VMM_PROT_WRITE) == 0)
+				abort();
+		if (vm_map_remove(vms, SIDE, SIDE_PAGES * 4096) != 0 ||
+		    vm_object_create_anon(SIDE_PAGES * 4096, &own) != 0 ||
+		    vm_map_insert(vms, SIDE, SIDE_PAGES * 4096, own, 0, VMM_PROT_RW, 0) != 0)
+			abort();
+		vm_object_rele(own);
+		for (unsigned i = 0; i < SIDE_PAGES; i++)
+			side_word(i, true, n << 8 | i);
+		(void)vmspace_reclaim(vms, 16 * 4096);
+		if (vm_map_discard(vms, SIDE, SIDE_PAGES / 2 * 4096) != 0)
+			abort();
+		for (unsigned i = 0; i < SIDE_PAGES; i++)
+			side_check(i, i < SIDE_PAGES / 2 ? 0 : n << 8 | i);
+		if (vm_map_remove(vms, SIDE, SIDE_PAGES * 4096) != 0)
+			abort();
+	}
+	return NULL;
+}
+
 static uint64_t mirror_word[PAGES][NCPU];
 static bool mirror_page[PAGES];
 static uint64_t mirror_pages;
@@ -96,6 +206,8 @@ static bool
 mirror_note(void *arg, const struct vmm_block *b)
 {
 	(void)arg;
+	if (b->gpa >= PAGES * 4096)
+		return true; /* the mapper's */
 	for (unsigned k = 0; k < 512; k++)
 		if ((b->page[k / 64] >> (k % 64) & 1) != 0)
 			mirror_page[b->gpa / 4096 + k] = true;
@@ -158,7 +270,7 @@ run(bool squeezed)
 {
 	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .pmap_flags = PMAP_F_2M,
 		.pageout_thread = true };
-	pthread_t t[NCPU], th, mi;
+	pthread_t t[NCPU], th, mi, ho, ma;
 	int client = vm_mark_open();
 	struct vm_object *obj;
 	struct vm_stats st;
@@ -168,14 +280,15 @@ run(bool squeezed)
 	    vm_map_insert(vms, 0, PAGES * 4096, obj, 0, VMM_PROT_RW, 0) != 0 ||
 	    (squeezed && vmspace_set_limit(vms, PAGES * 4096 / 2) != 0))
 		return 1;
-	vm_object_rele(obj);
 	pm = vmspace_pmap(vms);
 	stop = false;
 	peace = !squeezed;
 	memset(want, 0, sizeof(want));
 	memset(mirror_word, 0, sizeof(mirror_word));
 	mirror_pages = 0;
-	if ((squeezed && pthread_create(&th, NULL, thief, NULL) != 0) ||
+	if ((squeezed && (pthread_create(&th, NULL, thief, NULL) != 0 ||
+	    pthread_create(&ho, NULL, holder, NULL) != 0 ||
+	    pthread_create(&ma, NULL, mapper, obj) != 0)) ||
 	    pthread_create(&mi, NULL, mirror, &client) != 0)
 		return 1;
 	for (uintptr_t i = 0; i < NCPU; i++)
@@ -184,8 +297,12 @@ run(bool squeezed)
 	for (unsigned i = 0; i < NCPU; i++)
 		pthread_join(t[i], NULL);
 	stop = true;
-	if (squeezed)
+	if (squeezed) {
 		pthread_join(th, NULL);
+		pthread_join(ho, NULL);
+		pthread_join(ma, NULL);
+	}
+	vm_object_rele(obj);
 	pthread_join(mi, NULL);
 	mirror_round(client);
 	mirror_compare();
