@@ -329,7 +329,7 @@ def case_linux_squeeze(arg):
     h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "-c", "4", "-m", size,
              "-o", "memory.limit=" + limits[0], "-o", "memory.swapdir=" + ROOT + "/build",
              "--append", 'console=ttyS0 HYVE_RUN="echo START; pattern %d %d 4 && '
-             'pattern %d %d 4 zipf; echo CODE $?; echo END"' % (used, seconds, used, seconds))
+             'pattern %d %d 4 zipf; echo CODE $?; echo END; sleep 1"' % (used, seconds, used, seconds))
     h.deadline += 4 * seconds
     done, failed = threading.Event(), []
 
