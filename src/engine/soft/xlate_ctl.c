@@ -282,8 +282,10 @@ xl_goto(struct xl *x, unsigned cc, int64_t target, bool far)
 	if (!far && mode && xl_loop_edge(x, cc, target))
 		return;
 	xl_settle(x);
-	/* Links are between blocks of one mode. */
-	if (!far && mode && target >= 0 && target < (int64_t)VMM_PAGE_SIZE) {
+	/* Links are between blocks of one mode, and not to an instruction that
+	 * may go on in the next page. */
+	if (!far && mode && target >= 0 &&
+	    target + 15 <= (int64_t)VMM_PAGE_SIZE) {
 		if (target <= x->page_off && x->in->cls != SOFT_C_CALL)
 			xl_poll(x);
 		c = xl_cold(x, x->saved ? XL_C_SITE : XL_C_SAVE_SITE,
