@@ -136,6 +136,20 @@ vm_fault_io(struct vm_io *io)
 	vm_object_rele(io->o);
 }
 
+/* Page i of o is someone else's for now. => -EAGAIN: look again, after
+ * vm_fault_io() */
+static int
+vm_fault_busy(struct vm_object *o, uint64_t i, struct vm_io *io)
+{
+	if (io == NULL) {
+		vm_object_wait(o);
+	} else {
+		*io = (struct vm_io) { .o = o, .i = i };
+		vm_object_ref(o);
+	}
+	return -EAGAIN;
+}
+
 /* Page i of o, which is in swap. => -EAGAIN: look again, after vm_fault_io() */
 static int
 vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
@@ -144,15 +158,6 @@ vm_fault_pagein(struct vmspace *vms, struct vm_object *o, uint64_t i,
 	struct vm_io mine;
 	unsigned got;
 
-	if ((p->flags & VM_PAGE_F_BUSY) != 0) {
-		if (io == NULL) {
-			vm_object_wait(o);
-			return -EAGAIN;
-		}
-		*io = (struct vm_io) { .o = o, .i = i };
-		vm_object_ref(o);
-		return -EAGAIN;
-	}
 	if (vm_slot_compressed(p->slot))
 		return vm_fault_unpack(vms, o, i, p);
 	if (io != NULL) {
@@ -204,6 +209,8 @@ vm_fault_page(struct vmspace *vms, struct vm_object *obj, uint64_t pi, bool writ
 	p = vm_object_find(obj, pi, &o, &i);
 	*objp = obj;
 	*pip = pi;
+	if (p != NULL && (p->flags & VM_PAGE_F_BUSY) != 0)
+		return vm_fault_busy(o, i, io);
 	if (p == NULL && o->kind == VM_OBJECT_FILE) {
 		error = vm_file_pagein(o, i);
 		if (error != 0)

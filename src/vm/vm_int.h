@@ -35,8 +35,9 @@ enum vm_page_state { VM_PAGE_NONE, VM_PAGE_RESIDENT, VM_PAGE_SWAPPED, VM_PAGE_ZE
 #define VM_PAGE_F_REF 0x2    /* accessed since the last aging */
 #define VM_PAGE_F_ACTIVE 0x4 /* which queue, if queued */
 #define VM_PAGE_F_QUEUED 0x8
-/* SWAPPED, and being read without a lock: state, slot and host memory are the
- * reader's until it clears the flag. */
+/* SWAPPED and being read, or RESIDENT, mapped nowhere and being written, without
+ * a lock: state, slot and host memory are the reader's or writer's until it
+ * clears the flag. */
 #define VM_PAGE_F_BUSY 0x20
 #define VM_PAGE_F_FILE 0x10  /* while not DIRTY: can be read from the file again */
 
@@ -272,8 +273,22 @@ int vm_swap_read(void *ptr, unsigned n, uint32_t slot);
 /* vm_pageout.c: with the map locked, after pages came in */
 void vm_pageout_balance(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
 uint64_t vm_pageout_resident(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);
-/* => how many of them left */
-uint64_t vm_pageout_some(struct vmspace *vms, uint64_t want)
+/*
+ * Pages that are yet to be written, to slots in a row.  Given one of these,
+ * vm_pageout_some() leaves the write to vm_pageout_finish(), which lets go of
+ * the map meanwhile.
+ */
+#define VM_CLUSTER 64u
+struct vm_out {
+	struct vm_object *o; /* a reference */
+	unsigned n;	     /* 0: nothing to do */
+	uint32_t slot;
+	struct vm_page *page[VM_CLUSTER];
+};
+/* => how many of them left, or will */
+uint64_t vm_pageout_some(struct vmspace *vms, uint64_t want, struct vm_out *out)
+    LOCK_REQUIRES(&vms->lock);
+void vm_pageout_finish(struct vmspace *vms, struct vm_out *out)
     LOCK_REQUIRES(&vms->lock);
 /* Nothing more may come in: over a hard limit, and nothing leaves. */
 bool vm_pageout_stuck(struct vmspace *vms) LOCK_REQUIRES(&vms->lock);

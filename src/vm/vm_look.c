@@ -97,6 +97,7 @@ static void
 vm_check_object(struct vm_object *obj)
 {
 	uint64_t res = 0, swapped = 0, zero = 0, wired = 0, queued = 0, packed = 0;
+	uint64_t busy = 0;
 
 	for (uint64_t i = 0; i < obj->len / VMM_PAGE_SIZE; i++) {
 		struct vm_page *p = vm_object_page(obj, i);
@@ -112,6 +113,8 @@ vm_check_object(struct vm_object *obj)
 		zero += p->state == VM_PAGE_ZERO;
 		wired += p->wire != 0;
 		packed += vm_slot_compressed(p->slot);
+		busy += p->state == VM_PAGE_RESIDENT &&
+		    (p->flags & VM_PAGE_F_BUSY) != 0;
 		queued += (p->flags & VM_PAGE_F_QUEUED) != 0;
 		KASSERT((p->slot != VM_NIL) == (p->state == VM_PAGE_SWAPPED) ||
 			(p->state == VM_PAGE_RESIDENT && !vm_slot_compressed(p->slot)),
@@ -128,7 +131,7 @@ vm_check_object(struct vm_object *obj)
 	    obj->nswapped, obj->nzero, obj->nwired, res, swapped, zero, wired);
 	KASSERT(queued == vm_check_queue(obj, &obj->active, true) +
 		vm_check_queue(obj, &obj->inactive, false) &&
-		(!vm_object_pageable(obj) || queued == res - wired),
+		(!vm_object_pageable(obj) || queued == res - wired - busy),
 	    "PAGE-1: %lu queued of %lu", queued, res);
 }
 

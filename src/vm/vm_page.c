@@ -2,8 +2,8 @@
 /*
  * Pages: queues, states, wiring.  Everything here is under the family lock.
  *
- * PAGE-1  A page is queued exactly when it is resident in a pageable object
- *         and not wired.
+ * PAGE-1  A page is queued exactly when it is resident in a pageable object,
+ *         not wired and not busy.
  * PAGE-2  SWAPPED has a slot; NONE and ZERO have none; a resident page with a
  *         slot and without DIRTY is equal to its slot, which is one on disk.
  * PAGE-3  The host memory of a page that is not resident reads as zeros.

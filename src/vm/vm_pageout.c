@@ -22,7 +22,6 @@
 
 #include "vm/vm_int.h"
 
-#define VM_CLUSTER 64u
 #define VM_PAGEOUT_EXTRA 32u
 #define VM_SPILL 32u /* compressed pages that go to disk together */
 
@@ -48,10 +47,9 @@ vm_pageout_discard(struct vm_object *obj, struct vm_page *const *p, unsigned n)
 	}
 }
 
-/* Its contents are in slot. */
+/* Its contents are in slot. => family locked; counted for the object only */
 static void
-vm_pageout_left(struct vmspace *vms, struct vm_object *obj, struct vm_page *p,
-    uint32_t slot) LOCK_REQUIRES(&vms->lock)
+vm_pageout_left(struct vm_object *obj, struct vm_page *p, uint32_t slot)
 {
 	if (p->slot != VM_NIL)
 		vm_swap_free(p->slot);
@@ -59,7 +57,7 @@ vm_pageout_left(struct vmspace *vms, struct vm_object *obj, struct vm_page *p,
 	p->flags = 0;
 	vm_page_set_state(obj, p, VM_PAGE_SWAPPED);
 	p->next = obj->clock++;
-	VM_COUNT(vms, obj, pageouts, 1);
+	obj->st.pageouts++;
 }
 
 static void
@@ -93,11 +91,22 @@ vm_pageout_io(void *const *ptr, unsigned n, uint32_t *slotp)
 /* Writes n dirty pages. => how many left; the others are active again */
 static unsigned
 vm_pageout_write(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
-    unsigned n) LOCK_REQUIRES(&vms->lock)
+    unsigned n, struct vm_out *out) LOCK_REQUIRES(&vms->lock)
 {
 	unsigned done = 0;
 	int k = 0;
 
+	if (out != NULL && out->n == 0 && n != 0 && !vms->swap_failed &&
+	    vm_swap_alloc(n, &out->slot) == 0) {
+		for (unsigned i = 0; i < n; i++) {
+			p[i]->flags |= VM_PAGE_F_BUSY;
+			out->page[i] = p[i];
+		}
+		out->o = obj;
+		out->n = n;
+		vm_object_ref(obj);
+		return n;
+	}
 	for (; done < n; done += (unsigned)k) {
 		void *ptr[VM_CLUSTER];
 		uint32_t slot;
@@ -109,7 +118,8 @@ vm_pageout_write(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
 		if (k < 0)
 			break;
 		for (unsigned i = 0; i < (unsigned)k; i++)
-			vm_pageout_left(vms, obj, p[done + i], slot + i);
+			vm_pageout_left(obj, p[done + i], slot + i);
+		vms->st.pageouts += (unsigned)k;
 		vm_pageout_discard(obj, p + done, (unsigned)k);
 		vms->swap_failed = false;
 	}
@@ -118,6 +128,41 @@ vm_pageout_write(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
 	if (k < 0)
 		vm_pageout_failed(vms, k);
 	return done;
+}
+
+void
+vm_pageout_finish(struct vmspace *vms, struct vm_out *out)
+{
+	void *ptr[VM_CLUSTER];
+	int error;
+
+	lock_release(&vms->lock);
+	for (unsigned i = 0; i < out->n; i++)
+		ptr[i] = PHYS_TO_DMAP(vm_page_hpa(out->o,
+		    vm_page_pindex(out->page[i])));
+	error = vm_swap_write(ptr, out->n, out->slot);
+	/* without the map, which one may hold who waits for these pages */
+	vm_object_lock(out->o);
+	for (unsigned i = 0; i < out->n; i++) {
+		out->page[i]->flags &= (uint8_t)~VM_PAGE_F_BUSY;
+		if (error == 0) {
+			vm_pageout_left(out->o, out->page[i], out->slot + i);
+			continue;
+		}
+		vm_swap_free(out->slot + i);
+		vm_page_enqueue(out->o, out->page[i], true);
+	}
+	if (error == 0)
+		vm_pageout_discard(out->o, out->page, out->n);
+	lock_cond_broadcast(&out->o->fam->busy);
+	vm_object_unlock(out->o);
+	vm_object_rele(out->o);
+	lock_acquire(&vms->lock);
+	if (error != 0)
+		vm_pageout_failed(vms, error);
+	else
+		vms->st.pageouts += out->n;
+	out->n = 0;
 }
 
 /* Makes room in the pool. => whether there is some */
@@ -179,15 +224,17 @@ vm_pageout_pack(struct vmspace *vms, struct vm_object *obj, struct vm_page *p)
 		/* a disk that fails is tried with pages, not by each of them */
 		if (vms->swap_failed || !vm_pageout_spill(vms, obj->fam))
 			return false;
-	if (error == 0)
-		vm_pageout_left(vms, obj, p, slot);
+	if (error == 0) {
+		vm_pageout_left(obj, p, slot);
+		vms->st.pageouts++;
+	}
 	return error == 0;
 }
 
 /* n pages that nobody maps any more. => how many left */
 static unsigned
 vm_pageout_cluster(struct vmspace *vms, struct vm_object *obj, struct vm_page **p,
-    unsigned n) LOCK_REQUIRES(&vms->lock)
+    unsigned n, struct vm_out *out) LOCK_REQUIRES(&vms->lock)
 {
 	struct vm_page *dirty[VM_CLUSTER];
 	unsigned nd = 0, left = 0;
@@ -217,11 +264,12 @@ vm_pageout_cluster(struct vmspace *vms, struct vm_object *obj, struct vm_page **
 		vm_pageout_discard(obj, &p[i], 1);
 		left++;
 	}
-	return left + vm_pageout_write(vms, obj, dirty, nd);
+	return left + vm_pageout_write(vms, obj, dirty, nd, out);
 }
 
 static uint64_t
-vm_pageout_object(struct vmspace *vms, struct vm_object *obj, uint64_t want)
+vm_pageout_object(struct vmspace *vms, struct vm_object *obj, uint64_t want,
+    struct vm_out *out)
     LOCK_REQUIRES(&vms->lock)
 {
 	struct vm_page *batch[VM_CLUSTER];
@@ -257,19 +305,21 @@ vm_pageout_object(struct vmspace *vms, struct vm_object *obj, uint64_t want)
 		vm_defer_finish(&d);
 		if (n == 0)
 			break;
-		got = vm_pageout_cluster(vms, obj, batch, n);
+		got = vm_pageout_cluster(vms, obj, batch, n, out);
 		left += got;
-		if (got < n)
+		if (got < n || (out != NULL && out->n != 0))
 			break;
 	}
 	return left;
 }
 
 uint64_t
-vm_pageout_some(struct vmspace *vms, uint64_t want)
+vm_pageout_some(struct vmspace *vms, uint64_t want, struct vm_out *out)
 {
 	uint64_t left = 0;
 
+	if (out != NULL)
+		out->n = 0;
 	/* the first round may only clear accessed bits */
 	for (int round = 0; round < 3 && left < want; round++)
 		for (struct vm_entry *e = vms->entries; e != NULL && left < want;
@@ -277,7 +327,7 @@ vm_pageout_some(struct vmspace *vms, uint64_t want)
 			vm_object_lock(e->obj);
 			for (struct vm_object *o = e->obj; o != NULL && left < want;
 			    o = o->backing)
-				left += vm_pageout_object(vms, o, want - left);
+				left += vm_pageout_object(vms, o, want - left, out);
 			vm_object_unlock(e->obj);
 		}
 	return left;
@@ -322,7 +372,7 @@ vm_pageout_balance(struct vmspace *vms)
 	/* a compressed page frees a part of itself only: again */
 	for (int i = 0; i < 16 && (n = vm_pageout_resident(vms)) > limit; i++)
 		if (vm_pageout_some(vms, n - limit +
-			base_min(VM_PAGEOUT_EXTRA, limit / 16)) == 0)
+			base_min(VM_PAGEOUT_EXTRA, limit / 16), NULL) == 0)
 			break;
 	vm_reserve_note(vms, n);
 }
@@ -336,7 +386,7 @@ vm_pageout_stuck(struct vmspace *vms)
 	    vm_pageout_resident(vms) < limit)
 		return false;
 	/* The one who waits is the one who tries again. */
-	(void)vm_pageout_some(vms, VM_PAGEOUT_EXTRA);
+	(void)vm_pageout_some(vms, VM_PAGEOUT_EXTRA, NULL);
 	return vm_pageout_resident(vms) >= limit;
 }
 
@@ -346,7 +396,7 @@ vmspace_reclaim(struct vmspace *vms, uint64_t bytes)
 	uint64_t left;
 
 	lock_acquire(&vms->lock);
-	left = vm_pageout_some(vms, bytes / VMM_PAGE_SIZE);
+	left = vm_pageout_some(vms, bytes / VMM_PAGE_SIZE, NULL);
 	lock_release(&vms->lock);
 	return left * VMM_PAGE_SIZE;
 }

@@ -4,7 +4,8 @@
  * reserve free below the limit, so that faults seldom have to page out.
  *
  * A fault that finds less than half of the reserve wakes it; it goes on until
- * the reserve is whole, 64 pages at a time, with the map's lock free in between.
+ * the reserve is whole, 64 pages at a time, and writes them with no
+ * lock held; they are busy meanwhile (docs/LOCKING.md).
  * While every second page that leaves is soon wanted again, the reserve halves:
  * the guest's memory does not fit, and pages taken ahead of need are taken in
  * vain.  It grows again when they stay away.
@@ -49,6 +50,7 @@ static void
 vm_reserve_thread(void *arg) LOCK_NO_ANALYSIS
 {
 	struct vmspace *vms = arg;
+	struct vm_out out;
 
 	lock_acquire(&vms->lock);
 	while (!vms->reserve_quit) {
@@ -60,17 +62,21 @@ vm_reserve_thread(void *arg) LOCK_NO_ANALYSIS
 			continue;
 		}
 		vms->st.reserve_runs++;
-		if (vm_pageout_some(vms, base_min(want - limit, VM_RESERVE_STEP)) ==
-		    0) {
+		if (vm_pageout_some(vms, base_min(want - limit, VM_RESERVE_STEP),
+			&out) == 0) {
 			(void)lock_cond_wait(&vms->reserve_cond, &vms->lock,
 			    VM_RESERVE_RETRY);
 			continue;
 		}
+		if (out.n != 0) {
+			vm_pageout_finish(vms, &out);
+		} else {
+			/* whoever waits for the lock has it now */
+			lock_release(&vms->lock);
+			host_yield();
+			lock_acquire(&vms->lock);
+		}
 		vm_reserve_adapt(vms);
-		/* whoever waits for the lock has it now */
-		lock_release(&vms->lock);
-		host_yield();
-		lock_acquire(&vms->lock);
 	}
 	lock_release(&vms->lock);
 }

@@ -24,8 +24,8 @@
 
 static long fail_at, allocs, live;
 static bool fail_read, fail_write;
-static _Atomic bool gate; /* reads wait while it is shut */
-static _Atomic unsigned reading;
+static _Atomic bool gate, write_gate; /* they wait while it is shut */
+static _Atomic unsigned reading, writing;
 static unsigned events[3];
 
 void *__real_host_alloc(size_t size);
@@ -73,6 +73,9 @@ __wrap_host_swap_read(int s, void *p, unsigned n, uint64_t off)
 int
 __wrap_host_swap_write(int s, void *const *p, unsigned n, uint64_t off)
 {
+	atomic_fetch_add(&writing, 1);
+	while (atomic_load(&write_gate))
+		host_yield();
 	return fail_write ? -EIO : __real_host_swap_write(s, p, n, off);
 }
 
@@ -336,6 +339,60 @@ test_slow(void)
 	vm_swap_fini();
 }
 
+/* The page-out thread on a slow disk: the same. */
+static void
+test_slow_write(bool fail)
+{
+	struct vmspace_config cfg = { .type = PMAP_PT_EPT, .event = event,
+		.pageout_thread = true };
+	struct vm_object *obj;
+	struct vmspace *vms;
+	struct vm_stats st;
+	pthread_t t[2];
+
+	memset(events, 0, sizeof(events));
+	CHECK(vm_swap_init("/tmp", 16 << 20) == 0);
+	CHECK(vmspace_create(&cfg, &vms) == 0);
+	slow_vms = vms;
+	CHECK(vm_object_create_anon(LEN, &obj) == 0);
+	CHECK(vm_map_insert(vms, 0, LEN, obj, 0, VMM_PROT_RW, 0) == 0);
+	CHECK(vmspace_set_limit(vms, LEN / 2) == 0);
+	writing = 0;
+	slow_done = 0;
+	write_gate = true;
+	for (gpa_t g = 0; g < LEN / 2 - 12 * 4096; g += 4096) {
+		CHECK(vm_fault(vms, g, VMM_PROT_WRITE) == 0);
+		*at(vms, g) = g + 1;
+	}
+	while (writing == 0)
+		host_yield();
+	/* the first page is on its way */
+	CHECK(pthread_create(&t[0], NULL, slow_vcpu, (void *)0) == 0);
+	CHECK(pthread_create(&t[1], NULL, slow_discard, (void *)0x1000) == 0);
+	/* the thread that discards may hold the map, so nothing is asked here */
+	for (int i = 0; i < 1000; i++)
+		host_yield();
+	CHECK(writing == 1 && slow_done == 0);
+	fail_write = fail;
+	write_gate = false;
+	pthread_join(t[0], NULL);
+	pthread_join(t[1], NULL);
+	CHECK(slow_done == 2);
+	fail_write = false;
+	for (gpa_t g = 0; g < LEN / 2 - 12 * 4096; g += 4096) {
+		CHECK(vm_fault(vms, g, VMM_PROT_READ) == 0);
+		CHECK(*at(vms, g) == (g == 0x1000 ? 0 : g + 1));
+	}
+	vmspace_stats(vms, &st);
+	CHECK(st.reserve_runs != 0);
+	vm_object_rele(obj);
+	vmspace_destroy(vms);
+	/* the thread has ended */
+	CHECK((events[VM_EVENT_SWAP_ERROR] != 0) == fail);
+	CHECK(vm_swap_used() == 0);
+	vm_swap_fini();
+}
+
 int
 main(void)
 {
@@ -344,5 +401,7 @@ main(void)
 	test_swap();
 	test_stall();
 	test_slow();
+	test_slow_write(false);
+	test_slow_write(true);
 	return 0;
 }
