@@ -145,6 +145,23 @@ test_alloc(void)
 	CHECK(n > 10);
 }
 
+static void
+test_pool(void)
+{
+	CHECK(vm_compress_init(4096) == -EINVAL);
+	for (fail_at = 1, allocs = 0;; fail_at++, allocs = 0) {
+		int error = vm_compress_init(4 << 20);
+
+		if (error == 0)
+			break;
+		CHECK(error == -ENOMEM && fail_at <= 2);
+	}
+	fail_at = 0;
+	CHECK(vm_compress_init(4 << 20) == -EBUSY);
+	vm_compress_fini();
+	vm_compress_fini();
+}
+
 static uint64_t *
 at(struct vmspace *vms, gpa_t gpa)
 {
@@ -398,6 +415,7 @@ main(void)
 {
 	CHECK(vm_init() == 0);
 	test_alloc();
+	test_pool();
 	test_swap();
 	test_stall();
 	test_slow();
