@@ -61,7 +61,9 @@ struct code_slot_site {
 	uint32_t hot;  /* position of the check */
 	uint32_t slot; /* offset of the struct soft_slot in cpu->slot */
 	uint16_t span; /* bytes that the check covers */
-	uint16_t full; /* the check does not use the slot */
+	uint8_t full;  /* the check does not use the slot */
+	uint8_t write; /* of the slot: stores of the group are to come */
+	uint32_t plain; /* a way on to a plain block, or 0 */
 } __attribute__((packed));
 
 /* A place in generated code where the host may raise a signal. */

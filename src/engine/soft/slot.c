@@ -162,6 +162,8 @@ soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 	if (r == SOFT_OK || (r == SOFT_SLOW && cross)) {
 		if (live)
 			soft_fpu_get(cpu);
+		if (ss->write && !write && !slot_tlb(cpu, own, true, &a))
+			return cpu->code_base + ss->plain;
 		if (ss->full && !span_cross)
 			return cpu->code_base + ss->hot;
 		if (sl->budget < 0)
@@ -172,7 +174,7 @@ soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 			cpu->out_why = CODE_LOOKUP;
 			return 0;
 		}
-		if (!ss->full && slot_fill(cpu, ss, va, write, span_cross && run == 0 ? 1 :
+		if (!ss->full && slot_fill(cpu, ss, va, ss->write, span_cross && run == 0 ? 1 :
 		    (unsigned)run))
 			return cpu->code_base + ss->hot;
 		r = SOFT_SLOW;

@@ -32,6 +32,7 @@ struct xl_addr {
 	int64_t disp;
 	unsigned n; /* bytes */
 	bool write;
+	bool later; /* it is read, but others of its group are written */
 	bool key; /* base, index, scale and disp are all there is to it */
 	bool stack; /* not the memory operand: base + disp, natural width */
 };
@@ -53,6 +54,7 @@ struct xl_cold {
 	bool group;    /* the span is more than the operand */
 	uint8_t slot_kind;
 	bool full;     /* the hot code looks into the TLB */
+	uint32_t plain; /* position of the jump to a plain block */
 	int base; /* host register: the span begins at base + disp */
 	int32_t disp;
 	unsigned span;

@@ -16,11 +16,13 @@
  *
  * Groups: operands off the same base (and index), as far as the translator can
  * see what is added to it, are checked at once.  The first check covers the
- * span of all and keeps the addend for the others.  A miss fills for the instruction's own operand alone, so that CR2 is
- * right; where the span crosses a page, a plain block, which has no groups,
- * takes over from this instruction on.  Nothing in a block moves host
- * memory under an addend: the refill does not come back after it has left the
- * pmap.
+ * span of all and keeps the addend for the others; where a read comes first and
+ * a store is sure to follow, it asks for the right to store, and goes on in a
+ * plain block (below) where there is none yet.  A miss fills for the
+ * instruction's own operand alone, so that CR2 is right; where the span crosses
+ * a page, a plain block, which has no groups, takes over from this instruction
+ * on.  Nothing in a block moves host memory under an addend: the refill does
+ * not come back after it has left the pmap.
  *
  * Pushes, pops, calls and returns are operands off RSP like others.  One that
  * is alone in its block uses a slot that is common to all such.
@@ -346,9 +348,9 @@ xl_check(struct xl *x, const struct xl_addr *a, int64_t lo, unsigned n,
 	c = xl_cold(x, XL_C_SLOT, a->write ? CODE_S_WRITE : CODE_S_READ);
 	c->hot = o->pos;
 	c->slot = slot;
-	c->slot_kind = (uint8_t)xl_slot_kind(x, a->write);
+	c->slot_kind = (uint8_t)xl_slot_kind(x, a->write || a->later);
 	c->span = n;
-	c->group = n != a->n;
+	c->group = n != a->n || a->later;
 	c->base = a->form == XL_A_HOST ? (int)xl_host((unsigned)a->base) :
 	    EMIT_S0;
 	c->disp = (int32_t)((a->form == XL_A_FULL ? 0 : a->disp) + lo);
@@ -377,7 +379,7 @@ xl_check(struct xl *x, const struct xl_addr *a, int64_t lo, unsigned n,
 
 /* The span crosses a page: on to a plain block at this instruction. */
 static void
-xl_cross(struct code_out *o, const struct xl_cold *c)
+xl_cross(struct code_out *o, struct xl_cold *c)
 {
 	struct code_site s = { .kind = CODE_S_LINK, .off = c->site.off,
 		.n = CODE_LINK_PLAIN };
@@ -394,6 +396,7 @@ xl_cross(struct code_out *o, const struct xl_cold *c)
 		xl_emit_save(o);
 	}
 	emit_within8(o, 1, 4);
+	c->plain = o->pos;
 	emit_1(o, 0xe9);
 	s.rel = rel = o->pos;
 	emit_4(o, 0);
@@ -409,7 +412,8 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 	struct code_out *o = x->o;
 	unsigned kind = c->slot_kind;
 	struct code_slot_site ss = { .hot = c->hot, .slot = c->slot,
-		.span = (uint16_t)c->span, .full = c->full };
+		.span = (uint16_t)c->span, .full = c->full,
+		.write = c->slot_kind & 1 };
 	uint32_t slow;
 
 	emit_lea(o, true, EMIT_S2, c->base, c->disp);
@@ -433,19 +437,20 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 		xl_emit_save(o);
 	}
 	xl_site(o, &c->site);
+	ss.plain = c->plain;
 	emit_n(o, &ss, sizeof(ss));
 }
 
 /* The widest span around the operand that those to come add up to.
  * => there are such */
 static bool
-xl_span(struct xl *x, const struct xl_addr *a, int64_t *lop, int64_t *hip)
+xl_span(struct xl *x, struct xl_addr *a, int64_t *lop, int64_t *hip)
 {
 	struct soft_insn *in = x->in, *end = x->ins + x->ndec;
 	unsigned page_off = x->page_off;
 	int64_t delta = x->delta[a->base], by, l, h;
 	struct xl_addr b;
-	bool any = false;
+	bool any = false, sure = true;
 
 	for (unsigned n = 0; x->in + 1 < end && n < 24; n++) {
 		unsigned w = xl_gpr_written(x->in);
@@ -457,11 +462,16 @@ xl_span(struct xl *x, const struct xl_addr *a, int64_t *lop, int64_t *hip)
 				break;
 			delta += by;
 		}
+		if (x->in->cls != SOFT_C_NATIVE && x->in->cls != SOFT_C_STACK)
+			sure = false;
 		x->page_off += x->in->len;
 		x->in++;
 		if (!xl_foresee(x, &b) || b.base != a->base ||
 		    b.index != a->index || (b.index >= 0 &&
-		    b.scale != a->scale) || (b.write && !a->write))
+		    b.scale != a->scale))
+			continue;
+		/* Where a store is sure to follow, it is checked for now. */
+		if (b.write && !a->write && !a->later && !sure)
 			continue;
 		l = base_min(*lop, b.disp + delta);
 		h = base_max(*hip, b.disp + delta + b.n);
@@ -469,6 +479,7 @@ xl_span(struct xl *x, const struct xl_addr *a, int64_t *lop, int64_t *hip)
 			*lop = l;
 			*hip = h;
 			any = true;
+			a->later |= b.write && !a->write;
 		}
 	}
 	x->in = in;
@@ -495,8 +506,9 @@ xl_group_new(struct xl *x)
 
 /* Checks an operand; xl_ref() or the ref_ fields address it. */
 void
-xl_access(struct xl *x, const struct xl_addr *a)
+xl_access(struct xl *x, const struct xl_addr *wanted)
 {
+	struct xl_addr addr = *wanted, *a = &addr;
 	struct xl_group *g;
 	int64_t at, lo, hi;
 	unsigned i;
@@ -526,12 +538,14 @@ xl_access(struct xl *x, const struct xl_addr *a)
 	    xl_loop_same(x, a->base, a->index)))
 		i = (unsigned)xl_group_new(x);
 	if (i >= XL_GROUPS) {
+		a->later = false;
 		xl_check(x, a, 0, a->n, xl_slot_new(x, a->write,
 		    a->stack && a->n == 8));
 		return;
 	}
 	x->group[i] = (struct xl_group){ .base = a->base, .index = a->index,
-		.scale = a->scale, .lo = lo, .hi = hi, .write = a->write };
+		.scale = a->scale, .lo = lo, .hi = hi,
+		.write = a->write || a->later };
 	xl_check(x, a, lo - at, (unsigned)(hi - lo),
 	    xl_slot_new(x, a->write, false));
 	emit_gs_st(x->o, EMIT_S1, XL_ADDEND(i));
