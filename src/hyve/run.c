@@ -315,6 +315,7 @@ run_start(struct run *r, struct run_vcpu *rv, unsigned *startedp)
 	for (unsigned i = 0; i < r->ncpu; i++) {
 		rv[i].run = r;
 		rv[i].id = i;
+		rv[i].stall_ms = 0;
 		error = vmm_vcpu_open(r->vmm, i, &rv[i].vcpu);
 		if (error != 0)
 			return error;

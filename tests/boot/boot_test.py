@@ -607,7 +607,8 @@ def case_linux_memory(arg):
         h.kill()
     print("resident: %d MB before, %d MB after 200 MB were written" % (before, after))
     check(before < (900 if arg.sanitized else 450), "%d MB for an idle guest" % before)
-    check(190 <= after - before <= 260, "200 MB written cost %d MB" % (after - before))
+    # Less where a part lies in host huge pages that were there before.
+    check(120 <= after - before <= 260, "200 MB written cost %d MB" % (after - before))
 
 
 def case_linux_newcode(arg):
