@@ -23,7 +23,7 @@
 	} while (0)
 
 static long fail_at, allocs, live;
-static bool fail_read, fail_write;
+static _Atomic bool fail_read, fail_write;
 static _Atomic bool gate, write_gate; /* they wait while it is shut */
 static _Atomic unsigned reading, writing;
 static unsigned events[3];
