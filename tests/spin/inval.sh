@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
-# Checks the models of the invalidation protocol and of the claims of code
-# pages: right as they stand, and wrong, and found wrong, when a rule is broken.
+# Checks the models of the invalidation protocol, of the claims of code pages
+# and of page-in: right as they stand, and wrong, and found wrong, when a rule is broken.
 model=$(dirname "$(realpath "$0")")/inval.pml
 command -v spin >/dev/null || { echo "skip: spin is not installed"; exit 77; }
 dir=$(mktemp -d) || exit 1
@@ -32,3 +32,9 @@ check 1 -DBREAK_FILL
 check 1 -DBREAK_LOCK
 check 0 -DNV=3
 check 1 -DNV=3 -DBREAK_CHECK
+model=${model%claim.pml}pagein.pml
+check 0
+check 0 -DNV=3
+check 1 -DBREAK_BUSY
+check 1 -DBREAK_DISCARD
+check 1 -DBREAK_WAKE
