@@ -589,22 +589,28 @@ def rss(pid):
 
 def case_linux_memory(arg):
     """8 GB, of which the guest touches 200 MB: that is what the host pays."""
-    run = ("free -m; echo BEFORE; sleep 1; dd if=/dev/zero of=/tmp/x bs=1M count=200; "
-           "echo AFTER; sleep 1")
+    # The guest waits to be told to go on, however late this process gets to look at it.
+    run = ("free -m; echo BEFORE; read a; dd if=/dev/zero of=/tmp/x bs=1M count=200; "
+           "echo AFTER; read a")
+    r, w = os.pipe()
     h = Hyve(arg, "-m", "8G", "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
-             'console=ttyS0 HYVE_RUN="%s"' % run)
+             'console=ttyS0 HYVE_RUN="%s"' % run, stdin=r)
     try:
         total = int(h.wait_for(r"^Mem:\s+(\d+)\s")[1])
         check(total > 7500, "the guest has %d MB of 8 GB" % total)
         h.wait_for("^BEFORE")
         time.sleep(0.3)
         before = rss(h.proc.pid)
+        os.write(w, b"go\n")
         h.wait_for("^AFTER")
         time.sleep(0.3)
         after = rss(h.proc.pid)
+        os.write(w, b"go\n")
         h.end(POWEROFF)
     finally:
         h.kill()
+        os.close(r)
+        os.close(w)
     print("resident: %d MB before, %d MB after 200 MB were written" % (before, after))
     check(before < (900 if arg.sanitized else 450), "%d MB for an idle guest" % before)
     # Less where a part lies in host huge pages that were there before.
