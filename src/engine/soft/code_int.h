@@ -23,6 +23,7 @@ enum code_site_kind {
 	CODE_S_JUMP,  /* exit to the address in the scratch register S0 */
 	CODE_S_FAST,  /* fast.c does it: n is enum code_fast, sp its length */
 	CODE_S_STR,   /* str.c does it: n is CODE_STR_* */
+	CODE_S_SPLIT, /* soft_slot_store(), go on at rel */
 	CODE_S_FPU,   /* load the guest's vector state, go on at rel */
 };
 
@@ -64,6 +65,7 @@ struct code_slot_site {
 	uint8_t full;  /* the check does not use the slot */
 	uint8_t write; /* of the slot: stores of the group are to come */
 	uint32_t plain; /* a way on to a plain block, or 0 */
+	uint32_t split; /* the access with bounce_addend, or 0 */
 } __attribute__((packed));
 
 /* A place in generated code where the host may raise a signal. */

@@ -123,6 +123,9 @@ run_slow(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		return 0;
 	case CODE_S_FAST:
 		return soft_fast(cpu, s, va);
+	case CODE_S_SPLIT:
+		soft_slot_store(cpu);
+		return cpu->code_base + s->rel;
 	case CODE_S_FPU:
 		soft_fpu_get(cpu);
 		return cpu->code_base + s->rel;

@@ -138,6 +138,42 @@ slot_judge(struct soft_slot *sl)
 	return ++sl->fast > SLOT_TRIES ? -1 : 0;
 }
 
+/*
+ * An operand across two pages that are both in the TLB: it is loaded from, or
+ * will be stored to, cpu->split.
+ */
+static bool
+slot_split(struct soft_cpu *cpu, uint64_t va, unsigned n, bool write)
+{
+	unsigned first = (unsigned)(VMM_PAGE_SIZE - (va & VMM_PAGE_MASK));
+	uint8_t *buf = cpu->split + (va & 63);
+	uint64_t a, b;
+
+	if (n > 64 || !slot_tlb(cpu, va, write, &a) ||
+	    !slot_tlb(cpu, va + first, write, &b))
+		return false;
+	cpu->bounce_va = va;
+	cpu->bounce_n = n;
+	cpu->bounce_first = first;
+	cpu->bounce_host[0] = va + a;
+	cpu->bounce_host[1] = va + b;
+	cpu->bounce_addend = (uint64_t)(uintptr_t)buf - va;
+	for (unsigned i = 0; i < n && !write; i++)
+		buf[i] = *(const volatile uint8_t *)(uintptr_t)
+		    (cpu->bounce_host[i >= first] + i);
+	return true;
+}
+
+void
+soft_slot_store(struct soft_cpu *cpu)
+{
+	const uint8_t *buf = cpu->split + (cpu->bounce_va & 63);
+
+	for (unsigned i = 0; i < cpu->bounce_n; i++)
+		*(volatile uint8_t *)(uintptr_t)(cpu->bounce_host
+		    [i >= cpu->bounce_first] + i) = buf[i];
+}
+
 uint64_t
 soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 {
@@ -177,6 +213,8 @@ soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s, uint64_t va)
 		if (!ss->full && slot_fill(cpu, ss, va, ss->write, span_cross && run == 0 ? 1 :
 		    (unsigned)run))
 			return cpu->code_base + ss->hot;
+		if (cross && ss->split != 0 && slot_split(cpu, own, n, write))
+			return cpu->code_base + ss->split;
 		r = SOFT_SLOW;
 	}
 	cpu->out_why = r == SOFT_FAULT && !(s->n & CODE_SITE_VEC) ?

@@ -180,6 +180,10 @@ struct soft_cpu {
 	uint32_t shadow_key;   /* mode key and generations that the top ... */
 	uint32_t shadow_gen[2]; /* ... is good for */
 	uint64_t scratch[8]; /* stubs */
+	/* An operand across two pages, in the meantime: slot.c. */
+	uint64_t bounce_addend, bounce_va, bounce_host[2];
+	uint32_t bounce_n, bounce_first;
+	uint8_t split[128] __attribute__((aligned(64)));
 	uint64_t recipe_val; /* operand that flags are made from: xlate_mem.c */
 	uint64_t group_addend[8]; /* of the groups in this block: xlate_slot.c */
 	uint64_t seg_base[6]; /* copies of seg[].base, encoding order */
@@ -561,6 +565,8 @@ struct code_site;
 void soft_slot_flush(struct soft_cpu *cpu);
 void soft_slot_flush_page(struct soft_cpu *cpu, gva_t va);
 void soft_slot_flush_index(struct soft_cpu *cpu, unsigned idx);
+/* A store to cpu->split has been done: on to where it belongs. */
+void soft_slot_store(struct soft_cpu *cpu);
 /* A memory check of translated code at va failed.
  * => where to go on, or 0 with cpu->out_why */
 uint64_t soft_slot_miss(struct soft_cpu *cpu, const struct code_site *s,

@@ -188,6 +188,37 @@ xl_high(struct xl *x)
 	return true;
 }
 
+/* May the operand that was just checked be split between two pages? */
+static void
+xl_split(struct xl *x, const uint8_t *code, unsigned len, unsigned high)
+{
+	const struct soft_insn *in = x->in;
+	struct xl_cold *c = x->checked;
+
+	if (c == NULL || c->group || c->addr.n < 2 || c->addr.n > 64 ||
+	    in->lock)
+		return;
+	if (in->mem_access == VMM_PROT_READ) {
+		c->split = true;
+		return;
+	}
+	switch (in->zi.mnemonic) {
+	case ZYDIS_MNEMONIC_MOV:
+	case ZYDIS_MNEMONIC_MOVUPS: case ZYDIS_MNEMONIC_MOVUPD:
+	case ZYDIS_MNEMONIC_MOVDQU: case ZYDIS_MNEMONIC_VMOVUPS:
+	case ZYDIS_MNEMONIC_VMOVUPD: case ZYDIS_MNEMONIC_VMOVDQU:
+		break;
+	default:
+		return;
+	}
+	if (in->mem_access != VMM_PROT_WRITE || high != 0)
+		return;
+	c->split = true;
+	c->nstore = (uint8_t)len;
+	c->after = x->o->pos;
+	memcpy(c->store, code, len);
+}
+
 static bool
 xl_native(struct xl *x)
 {
@@ -247,6 +278,7 @@ xl_native(struct xl *x)
 		return false;
 	if (in->fpu || in->sse || in->avx)
 		xl_need_fpu(x);
+	x->checked = NULL;
 	if (mem) {
 		xl_access(x, &addr);
 		rc.mem_base = (int8_t)x->ref_base;
@@ -276,6 +308,7 @@ xl_native(struct xl *x)
 	if (fault)
 		xl_fault(x, false);
 	emit_n(o, code, (unsigned)len);
+	xl_split(x, code, (unsigned)len, high);
 	for (unsigned h = high & in->gpr_write; h != 0; h &= h - 1) {
 		unsigned r = (unsigned)__builtin_ctz(h);
 

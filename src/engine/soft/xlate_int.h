@@ -55,6 +55,12 @@ struct xl_cold {
 	uint8_t slot_kind;
 	bool full;     /* the hot code looks into the TLB */
 	uint32_t plain; /* position of the jump to a plain block */
+	/* Where the operand may be split between two pages. */
+	struct xl_addr addr;
+	struct soft_insn *in;
+	bool split;
+	uint8_t store[16], nstore; /* the instruction, if it stores */
+	uint32_t after;		   /* it */
 	int base; /* host register: the span begins at base + disp */
 	int32_t disp;
 	unsigned span;
@@ -86,6 +92,7 @@ struct xl {
 	/* The operand that was checked last: [ref_base + ref_index + disp]. */
 	int ref_base, ref_index;
 	int32_t disp;
+	struct xl_cold *checked; /* by this instruction, or NULL */
 	int s1_group; /* S1 has this group's addend, or -1 */
 	int64_t delta[17]; /* what was added to guest registers so far */
 	/* A loop back to the block's beginning: see xlate_loop.c. */

@@ -346,6 +346,9 @@ xl_check(struct xl *x, const struct xl_addr *a, int64_t lo, unsigned n,
 
 	xl_clobber(x);
 	c = xl_cold(x, XL_C_SLOT, a->write ? CODE_S_WRITE : CODE_S_READ);
+	x->checked = c;
+	c->addr = *a;
+	c->in = x->in;
 	c->hot = o->pos;
 	c->slot = slot;
 	c->slot_kind = (uint8_t)xl_slot_kind(x, a->write || a->later);
@@ -414,7 +417,8 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 	struct code_slot_site ss = { .hot = c->hot, .slot = c->slot,
 		.span = (uint16_t)c->span, .full = c->full,
 		.write = c->slot_kind & 1 };
-	uint32_t slow;
+	struct code_site s = { .kind = CODE_S_SPLIT };
+	uint32_t slow, at;
 
 	emit_lea(o, true, EMIT_S2, c->base, c->disp);
 	emit_imm(o, EMIT_S1, c->slot << 8 | (c->span - 1));
@@ -438,7 +442,27 @@ xl_slot_cold(struct xl *x, struct xl_cold *c)
 	}
 	xl_site(o, &c->site);
 	ss.plain = c->plain;
+	at = o->pos;
 	emit_n(o, &ss, sizeof(ss));
+	if (!c->split)
+		return;
+	/* Through cpu->split. */
+	ss.split = o->pos;
+	memcpy(o->rw + at, &ss, sizeof(ss));
+	x->in = c->in;
+	x->page_off = c->site.off;
+	xl_prep(x, &c->addr);
+	emit_gs_ld(o, EMIT_S1, EMIT_CPU(bounce_addend));
+	if (c->nstore == 0) {
+		emit_1(o, 0xe9);
+		xl_fill(o, o->pos, c->back);
+		o->pos += 4;
+		return;
+	}
+	emit_n(o, c->store, c->nstore);
+	s.rel = c->after;
+	s.off = c->site.off;
+	xl_site(o, &s);
 }
 
 /* The widest span around the operand that those to come add up to.
