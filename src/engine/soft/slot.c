@@ -135,7 +135,7 @@ slot_judge(struct soft_slot *sl)
 			sl->fast--;
 		return 0;
 	}
-	return ++sl->fast > SLOT_TRIES ? -1 : 0;
+	return ++sl->fast > SLOT_TRIES ? -1 : (int)SLOT_RUN;
 }
 
 /*
