@@ -202,8 +202,8 @@ heat_report(struct heatmap *hm)
 	struct out *o = &hm->ctl->out;
 
 	if (!hm->ctl->json) {
-		printf("%s: %ux%u, a pixel is %lu pages:", hm->ctl->heatmap,
-		    hm->pic.w, hm->pic.h, hm->block);
+		printf("%s: %ux%u, a pixel is %lu page%s:", hm->ctl->heatmap,
+		    hm->pic.w, hm->pic.h, hm->block, hm->block == 1 ? "" : "s");
 		for (unsigned k = 0; k < HEAT_NKIND; k++)
 			printf("%s %lu %s", k == 0 ? "" : ",", hm->count[k],
 			    heat_kinds[k].json);

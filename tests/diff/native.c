@@ -256,6 +256,8 @@ native_child(void)
 	for (unsigned i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		if (sigaction(sigs[i], &sa, NULL) != 0)
 			_exit(1);
+	sigemptyset(&sa.sa_mask);
+	sigprocmask(SIG_SETMASK, &sa.sa_mask, NULL);
 	if (diff_m32)
 		__asm__ volatile("movl %0,%%ds; movl %0,%%es" : : "r"(0x2b));
 	if (native_sandbox() == 0)
@@ -267,16 +269,21 @@ native_child(void)
 int
 diff_native_start(void)
 {
+	sigset_t usr1, old;
+
 	native = mmap(NULL, sizeof(*native), PROT_READ | PROT_WRITE,
 	    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (native == MAP_FAILED)
 		return -errno;
+	/* On a busy host the first nudge comes before the child's handler is there. */
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &usr1, &old);
 	native_pid = fork();
-	if (native_pid < 0)
-		return -errno;
 	if (native_pid == 0)
 		native_child();
-	return 0;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return native_pid < 0 ? -errno : 0;
 }
 
 void
