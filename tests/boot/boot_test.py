@@ -566,7 +566,11 @@ def case_linux_work(arg):
 
 def case_linux_shell(arg):
     """A person at a terminal: prompt, command, power-off; modes restored."""
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError as e:
+        print(e)
+        sys.exit(77)
     before = termios.tcgetattr(slave)
     h = Hyve(arg, "--kernel", vmlinuz(arg), "--initrd", arg.initrd, "--append",
              "console=ttyS0 quiet", stdin=slave, stdout=slave, stderr=slave)
